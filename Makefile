@@ -1,0 +1,75 @@
+# Posthorn's commands. `make` or `make help` lists them.
+
+GO      ?= go
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BINARY  := bin/posthorn
+
+# How long `make fuzz` works on each fuzz target.
+FUZZTIME ?= 20s
+
+# The integration tests run this binary.
+export POSTHORN_BIN = $(CURDIR)/$(BINARY)
+
+# They run one package at a time, so that none bears another's load, and never
+# from the cache, which does not know the binary.
+UNIT        = $(shell $(GO) list ./... | grep -v '/integration')
+INTEGRATION = -count=1 -p=1 ./integration/...
+
+LINTER = $(GO) tool -modfile=tools/go.mod golangci-lint
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: ## Build bin/posthorn
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o $(BINARY) ./cmd/posthorn
+
+.PHONY: postgres
+postgres: ## Find the PostgreSQL server's programs, or install them
+	@./integration/postgres/ensure.sh
+
+.PHONY: demo
+demo: build postgres ## Run the demo on a private PostgreSQL server
+	$(BINARY) demo
+
+.PHONY: test
+test: build postgres ## Run all tests, the integration tests at a tenth of their sizes
+	$(GO) test -timeout=5m $(UNIT)
+	$(GO) test -timeout=15m $(INTEGRATION)
+
+.PHONY: test-full
+test-full: build postgres ## Run the integration tests at their full sizes
+	POSTHORN_TEST_FULL=1 $(GO) test -timeout=45m -v $(INTEGRATION)
+
+.PHONY: race
+race: build postgres ## Run all tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race -timeout=10m $(UNIT)
+	CGO_ENABLED=1 $(GO) test -race -timeout=20m $(INTEGRATION)
+
+.PHONY: lint
+lint: ## Check the sources: shell syntax, gofmt, go vet (Linux and macOS), golangci-lint
+	@bash -n .ci/run
+	@find . -name '*.sh' | xargs -n 1 sh -n
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }
+	GOOS=linux $(GO) vet ./...
+	GOOS=darwin $(GO) vet ./...
+	$(LINTER) run
+
+.PHONY: fuzz
+fuzz: postgres ## Fuzz each target for FUZZTIME (20s)
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | while IFS=: read -r file target; do \
+		echo "$${file%/*}: $${target#func }"; \
+		$(GO) test -run='^$$' -fuzz="^$${target#func }\$$" -fuzztime=$(FUZZTIME) "$${file%/*}" </dev/null || exit 1; \
+	done
+
+.PHONY: cover
+cover: postgres ## Show the packages' test coverage, in detail in cover.out
+	$(GO) test -timeout=5m -coverprofile=cover.out $(UNIT)
+	$(GO) tool cover -func=cover.out | tail -n 1
+
+.PHONY: clean
+clean: ## Remove what the other commands made
+	rm -rf bin cover.out

@@ -1,0 +1,227 @@
+// Package config reads what a user may write: a YAML, TOML or JSON file and
+// the environment. [Load] merges both over the defaults, checks everything
+// strictly and yields one [Config] in which every default is filled in and
+// every endpoint stands complete, or one [Error] that lists all problems with
+// file, line and key.
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is a validated configuration. Its keys and their meaning are the
+// koanf and doc tags of its fields, from which reading, checking and [Schema]
+// are all driven:
+//
+//	koanf     the key
+//	doc       the description that editors show
+//	enum      the values that a text may have
+//	min, max  the inclusive bounds of a number, duration or size, or of the
+//	          elements of a list
+//	maxitems  the longest that a list may be
+//	required  the key must be given wherever its parent is
+type Config struct {
+	Database    Database           `koanf:"database" doc:"The application's database."`
+	Source      Source             `koanf:"source" doc:"The outbox that events are read from."`
+	Ledger      Ledger             `koanf:"ledger" doc:"The record of what was delivered."`
+	HTTP        HTTP               `koanf:"http" doc:"Health and metrics."`
+	Egress      Egress             `koanf:"egress" doc:"Where requests may go."`
+	Log         Log                `koanf:"log" doc:"Logging."`
+	StopTimeout time.Duration      `koanf:"stop_timeout" min:"1s" max:"5m" doc:"How long a graceful stop may wait for requests in flight."`
+	Profiles    map[string]Profile `koanf:"profiles" doc:"How a product sends. An endpoint names one and may override any key."`
+	Events      []EventType        `koanf:"events" doc:"The catalogue of event types; optional."`
+	Tenants     map[string]Tenant  `koanf:"tenants" doc:"What an organisation's endpoints share, by tenant."`
+	Endpoints   []Endpoint         `koanf:"endpoints" doc:"Where events go."`
+
+	// root is the document that the values came from, so that Masked can
+	// show a reference such as ${NAME} instead of what it stood for.
+	root *node
+}
+
+// Database says where the application's database is.
+type Database struct {
+	// URL is a postgres:// URL or a keyword=value connection string.
+	URL URL `koanf:"url" doc:"Connection string: postgres://… or keyword=value. Required."`
+	// ReplicationURL is the direct connection for the stream; Load fills in
+	// URL where none is given.
+	ReplicationURL URL `koanf:"replication_url" doc:"A direct connection for the stream, which poolers cannot carry. Default: database.url."`
+}
+
+// Source says which outbox is read, and how far ahead.
+type Source struct {
+	// Table is "table" or "schema.table", unquoted.
+	Table string `koanf:"table" doc:"The outbox table: table or schema.table."`
+	// Columns maps logical names to the table's column names. It holds only
+	// what was given: a logical name that is missing has a column of its own name.
+	Columns     map[string]string `koanf:"columns" keys:"id,type,tenant,key,payload,headers,created_at" doc:"The table's column for each of id, type, tenant, key, payload, headers and created_at; a name left out stands for itself."`
+	Publication string            `koanf:"publication" doc:"The publication."`
+	Slot        string            `koanf:"slot" doc:"The replication slot."`
+	// Messages is the prefix of logical messages to accept; empty for none.
+	Messages  string        `koanf:"messages" doc:"Prefix of logical messages to accept too; empty for none."`
+	Retention time.Duration `koanf:"retention" min:"1h" doc:"How long delivered rows stay in the outbox."`
+	// Buffer bounds what is read and not yet settled, over all endpoints.
+	Buffer  Bytes         `koanf:"buffer" min:"1MiB" max:"4GiB" doc:"Bound of what is read and not yet settled, over all endpoints, rendering included."`
+	MaxHold time.Duration `koanf:"max_hold" min:"1s" max:"5m" doc:"How long reading may wait for an endpoint that works off its deliveries, before they are parked."`
+}
+
+// Ledger says where outcomes are recorded, and for how long.
+type Ledger struct {
+	// URL is the ledger's database; Load fills in database.url where none is given.
+	URL       URL           `koanf:"url" doc:"Connection string of the ledger's database. Default: database.url."`
+	Retention time.Duration `koanf:"retention" min:"1h" doc:"How long final deliveries are kept; at least source.retention."`
+	// Bodies is "all", "failed" or "none".
+	Bodies string `koanf:"bodies" enum:"all,failed,none" doc:"Which final deliveries keep their request and payload. Without them a retry by hand renders again."`
+}
+
+// HTTP says where health and metrics are served.
+type HTTP struct {
+	// Listen is host:port.
+	Listen string `koanf:"listen" doc:"Address of health and metrics, as host:port."`
+}
+
+// Egress says which addresses requests may reach.
+type Egress struct {
+	Allow        []netip.Prefix `koanf:"allow" doc:"CIDRs that may be reached although private."`
+	Deny         []netip.Prefix `koanf:"deny" doc:"CIDRs that may not be reached; wins over allow."`
+	RequireHTTPS bool           `koanf:"require_https" doc:"Refuse endpoints whose URL is not https."`
+}
+
+// Log says what is logged, and how.
+type Log struct {
+	// Level is "debug", "info", "warn" or "error".
+	Level string `koanf:"level" enum:"debug,info,warn,error" doc:"The lowest level that is logged."`
+	// Format is "auto", "text" (coloured) or "json".
+	Format string `koanf:"format" enum:"auto,text,json" doc:"auto is text, coloured, on a terminal and json otherwise."`
+}
+
+// Profile says how requests are made. It stands under profiles, and its keys
+// are an endpoint's too.
+type Profile struct {
+	Method      string `koanf:"method" enum:"POST,PUT,PATCH" doc:"The HTTP method."`
+	ContentType string `koanf:"content_type" doc:"The Content-Type header."`
+	// Timeout bounds one attempt, connect to last body byte.
+	Timeout time.Duration `koanf:"timeout" min:"100ms" max:"5m" doc:"Bound of one attempt, connect to last body byte."`
+	// Headers maps header names to templates.
+	Headers map[string]string `koanf:"headers" doc:"Further headers; values are templates."`
+	Body    string            `koanf:"body" doc:"The request's body, as a template."`
+	// JSON is "preserve" or "compact".
+	JSON string `koanf:"json" enum:"preserve,compact" doc:"compact removes the white space between a JSON body's tokens."`
+	// Signatures is nil in a profile that leaves the choice to the
+	// endpoint's secret, and never nil in an Endpoint that Load returned.
+	Signatures []Signature `koanf:"signatures" maxitems:"8" doc:"How requests are signed. Default: standard-webhooks when there is a secret, else none."`
+	Retry      Retry       `koanf:"retry" doc:"When failed attempts are tried again."`
+	// Ordering is "none" or "key".
+	Ordering    string `koanf:"ordering" enum:"none,key" doc:"key sends the events of one key in commit order, one after the other."`
+	Concurrency int    `koanf:"concurrency" min:"1" max:"4096" doc:"Requests in flight at once."`
+	// RateLimit is in requests a second; 0 means none.
+	RateLimit float64 `koanf:"rate_limit" min:"0" doc:"Requests a second; 0 for no limit."`
+}
+
+// Signature is one signature of a request. With scheme hmac every field is
+// filled in; with standard-webhooks only Scheme is.
+type Signature struct {
+	// Scheme is "hmac" or "standard-webhooks".
+	Scheme string `koanf:"scheme" required:"true" enum:"hmac,standard-webhooks" doc:"The signature scheme."`
+	Header string `koanf:"header" doc:"hmac: the header that carries the signature. Required."`
+	// Algorithm is "sha256", "sha512" or "sha1".
+	Algorithm string `koanf:"algorithm" enum:"sha256,sha512,sha1" doc:"hmac: the hash. Default: sha256."`
+	// Encoding is "hex", "base64" or "base64url".
+	Encoding string `koanf:"encoding" enum:"hex,base64,base64url" doc:"hmac: how the signature is written. Default: hex."`
+	Content  string `koanf:"content" doc:"hmac: what is signed, of {id}, {timestamp} and {body}. Default: {body}."`
+	Value    string `koanf:"value" doc:"hmac: what is sent, of {signature}, {id} and {timestamp}. Default: {signature}."`
+}
+
+// Retry is a retry schedule.
+type Retry struct {
+	// Schedule lists the waits after the first try; empty means one try.
+	Schedule []time.Duration `koanf:"schedule" min:"1ms" max:"720h" maxitems:"50" doc:"The waits after the first try; [] means one try."`
+	// Jitter is the share, 0 to 1, by which each wait is spread.
+	Jitter float64 `koanf:"jitter" min:"0" max:"1" doc:"The share by which each wait is spread: 0.2 is ±20 %."`
+	// MaxAge ends retries of a delivery older than this; 0 means never.
+	MaxAge time.Duration `koanf:"max_age" min:"0s" doc:"Age at which a delivery is given up; 0 for no limit."`
+}
+
+// EventType is one entry of the catalogue.
+type EventType struct {
+	Type  string `koanf:"type" required:"true" doc:"The event type, as the outbox has it."`
+	Group string `koanf:"group" doc:"The heading to list it under."`
+	Title string `koanf:"title" doc:"What people call it."`
+	// Example is a sample payload; empty when none is given.
+	Example JSON `koanf:"example" doc:"A sample payload."`
+}
+
+// Tenant is what an organisation's endpoints share.
+type Tenant struct {
+	Secret          Secret           `koanf:"secret" doc:"The signing secret of endpoints that have none of their own."`
+	PreviousSecrets []PreviousSecret `koanf:"previous_secrets" maxitems:"8" doc:"Secrets that sign too until they expire."`
+}
+
+// PreviousSecret is a secret that was replaced and signs until it expires.
+type PreviousSecret struct {
+	Secret  Secret    `koanf:"secret" required:"true" doc:"The secret."`
+	Expires time.Time `koanf:"expires" required:"true" doc:"When it stops signing, as 2026-12-01T00:00:00Z."`
+}
+
+// Endpoint is one receiver. As Load returns it, the keys of its profile stand
+// in Profile with the endpoint's own over them (maps merged, lists replaced),
+// and its tenant's secrets stand in it where it has none of its own.
+type Endpoint struct {
+	// ID is a UUID in its canonical form; empty when none is given.
+	ID   string `koanf:"id" doc:"A UUID. Default: derived from the name."`
+	Name string `koanf:"name" required:"true" doc:"A unique name."`
+	// Tenant is empty for an endpoint that gets every tenant's events.
+	Tenant string `koanf:"tenant" doc:"Whose events it gets; absent: every tenant's."`
+	URL    URL    `koanf:"url" required:"true" doc:"Where requests go: http or https."`
+	// Events holds patterns: an exact type, "group.*" (any depth) or "*".
+	// Exactly one of Events and Objects is set.
+	Events   []string `koanf:"events" doc:"Event types it gets: exact, group.* (any depth) or *."`
+	Objects  []string `koanf:"objects" doc:"Instead of events: object types, or [\"*\"]."`
+	Triggers []string `koanf:"triggers" doc:"With objects: the actions, such as create."`
+	// ProfileName is the profile that Profile was made from; empty for none.
+	ProfileName     string           `koanf:"profile" doc:"The profile to send with; absent: the defaults."`
+	Secret          Secret           `koanf:"secret" doc:"The signing secret. Never shown again, never logged."`
+	PreviousSecrets []PreviousSecret `koanf:"previous_secrets" maxitems:"8" doc:"Secrets that sign too until they expire."`
+	Enabled         bool             `koanf:"enabled" doc:"false: events are not matched for it."`
+	Profile         `koanf:",squash"`
+}
+
+// Default returns the configuration of an empty file. It is not valid:
+// database.url has no default.
+func Default() *Config {
+	return &Config{
+		Source: Source{
+			Table:       "posthorn.outbox",
+			Columns:     map[string]string{},
+			Publication: "posthorn",
+			Slot:        "posthorn",
+			Retention:   168 * time.Hour,
+			Buffer:      16 << 20,
+			MaxHold:     10 * time.Second,
+		},
+		Ledger:      Ledger{Retention: 720 * time.Hour, Bodies: "failed"},
+		HTTP:        HTTP{Listen: "127.0.0.1:8080"},
+		Log:         Log{Level: "info", Format: "auto"},
+		StopTimeout: 8 * time.Second,
+	}
+}
+
+// DefaultProfile returns what an endpoint sends with where neither it nor its
+// profile says otherwise.
+func DefaultProfile() Profile {
+	return Profile{
+		Method:      "POST",
+		ContentType: "application/json",
+		Timeout:     15 * time.Second,
+		Body:        "{{ .Payload }}",
+		JSON:        "preserve",
+		Retry: Retry{
+			Schedule: []time.Duration{
+				5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour, 10 * time.Hour,
+			},
+			Jitter: 0.2,
+		},
+		Ordering:    "none",
+		Concurrency: 16,
+	}
+}

@@ -1,0 +1,143 @@
+package config
+
+import (
+	"encoding"
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Masked returns the configuration as it is in effect, as YAML: defaults
+// filled in, endpoints with the keys of their profile. Secrets and the
+// credentials of URLs are "***"; a text that was written with a reference
+// such as ${NAME} shows the reference; what is empty is left out.
+func (c *Config) Masked() []byte {
+	root := c.root
+	if root == nil {
+		root = &node{kind: object}
+	}
+	text, err := yaml.Marshal(c.masked(reflect.ValueOf(*c), top(root)))
+	if err != nil {
+		panic(fmt.Sprintf("marshal configuration: %v", err)) // scalars, lists and maps always marshal
+	}
+	return text
+}
+
+// masked returns v, which p is the origin of, as a YAML node.
+func (c *Config) masked(v reflect.Value, p place) *yaml.Node {
+	if isScalar(v.Type()) {
+		return maskedScalar(v, p)
+	}
+	result := &yaml.Node{Kind: yaml.MappingNode}
+	add := func(name string, child *yaml.Node) {
+		result.Content = append(result.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: name}, child)
+	}
+	switch v.Kind() {
+	case reflect.Slice:
+		result.Kind = yaml.SequenceNode
+		for i := range v.Len() {
+			at := p.item(i)
+			if endpoint, ok := v.Index(i).Interface().(Endpoint); ok {
+				at.node = overlay(c.profileNode(endpoint.ProfileName), at.node)
+			}
+			result.Content = append(result.Content, c.masked(v.Index(i), at))
+		}
+	case reflect.Map:
+		for _, name := range slices.Sorted(maps.Keys(keysOf(v))) {
+			add(name, c.masked(v.MapIndex(reflect.ValueOf(name)), p.field(name)))
+		}
+	default:
+		for _, f := range fieldsOf(v.Type()) {
+			if value := v.FieldByIndex(f.Index); !isEmpty(value) {
+				add(f.Tag.Get("koanf"), c.masked(value, p.field(f.Tag.Get("koanf"))))
+			}
+		}
+	}
+	return result
+}
+
+// profileNode returns where a profile was written; nil when it was nowhere.
+func (c *Config) profileNode(name string) *node {
+	if c.root == nil || c.root.fields["profiles"] == nil {
+		return nil
+	}
+	return c.root.fields["profiles"].fields[name]
+}
+
+func keysOf(v reflect.Value) map[string]bool {
+	keys := make(map[string]bool, v.Len())
+	for _, key := range v.MapKeys() {
+		keys[key.String()] = true
+	}
+	return keys
+}
+
+// isEmpty reports whether v stands for a key that was not given.
+func isEmpty(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.String, reflect.Slice, reflect.Map:
+		return v.IsZero()
+	}
+	return false
+}
+
+// sensitiveHeader is a header whose literal value is likely a credential.
+var sensitiveHeader = regexp.MustCompile(`(?i)auth|cookie|token|secret|password|api-?key`)
+
+func maskedScalar(v reflect.Value, p place) *yaml.Node {
+	result := &yaml.Node{}
+	if v.Type() == jsonType {
+		// JSON as this package writes it is YAML.
+		var document yaml.Node
+		if err := yaml.Unmarshal([]byte(v.String()), &document); err == nil {
+			return document.Content[0]
+		}
+	}
+	value := plain(v)
+	switch {
+	case sensitiveHeader.MatchString(headerIn(p.key)) && (!p.given || p.node.source == ""):
+		value = mask
+	case v.Type() == reflect.TypeFor[string]() && p.given && p.node.source != "":
+		value = p.node.source
+	case v.Kind() == reflect.String:
+		value = strings.ReplaceAll(fmt.Sprint(value), "${", "$${")
+	}
+	if err := result.Encode(value); err != nil {
+		panic(fmt.Sprintf("encode %T: %v", value, err)) // plain yields scalars
+	}
+	return result
+}
+
+var headerKey = regexp.MustCompile(`\.headers(?:\.|\[)(.*)$`)
+
+// headerIn returns the name of the header whose value key is; empty for another key.
+func headerIn(key string) string {
+	if m := headerKey.FindStringSubmatch(key); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// plain returns the scalar v as a file would give it, with credentials masked.
+func plain(v reflect.Value) any {
+	switch value := v.Interface().(type) {
+	case time.Duration:
+		return shortDuration(value)
+	case Bytes:
+		return value.String()
+	case encoding.TextMarshaler:
+		text, err := value.MarshalText()
+		if err != nil {
+			return mask // a time beyond the year 9999
+		}
+		return string(text)
+	default:
+		return value
+	}
+}

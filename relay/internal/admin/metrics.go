@@ -1,0 +1,146 @@
+package admin
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/posthorn/posthorn/relay/internal/ledger"
+)
+
+// Endpoint is how one endpoint does.
+type Endpoint struct {
+	Name     string
+	InFlight int
+	Waiting  int   // read and not yet sent
+	Pending  int64 // in the ledger and not final
+	Failing  bool
+	Overflow bool
+}
+
+// Snapshot is how the relay does at a moment.
+type Snapshot struct {
+	Role            string // active, standby or connecting
+	Endpoints       []Endpoint
+	Buffered        int64     // bytes read and not yet settled
+	LedgerBacklog   int       // outcomes that are not written yet
+	LedgerDown      bool      // the newest outcomes could not be written
+	OldestUnsettled time.Time // commit time; zero when everything is settled
+	SlotLag         int64     // bytes of WAL that are not confirmed
+	SlotRetained    int64     // bytes of WAL that Postgres keeps for the slot
+	SlotKnown       bool      // the two above were read lately
+}
+
+// Metrics counts what the relay does. It is safe for concurrent use.
+type Metrics struct {
+	registry  *prometheus.Registry
+	attempts  *prometheus.CounterVec
+	finished  *prometheus.CounterVec
+	delivered prometheus.Histogram
+}
+
+// NewMetrics returns metrics that read gauges off snapshot at each scrape.
+func NewMetrics(version string, snapshot func() Snapshot) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "posthorn_attempts_total", Help: "Delivery attempts, by endpoint and what came of them: delivered, rejected (an answer other than 2xx) or failed (no answer).",
+		}, []string{"endpoint", "outcome"}),
+		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "posthorn_deliveries_total", Help: "Deliveries that became final, by endpoint and state: delivered, failed or skipped.",
+		}, []string{"endpoint", "state"}),
+		delivered: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "posthorn_delivery_seconds", Help: "Time from an event's commit to its delivery, retries included.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200, 86400},
+		}),
+	}
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "posthorn_build_info", Help: "Always 1; the version is a label.", ConstLabels: prometheus.Labels{"version": version},
+	})
+	info.Set(1)
+	m.registry.MustRegister(info, m.attempts, m.finished, m.delivered, &gauges{snapshot: snapshot},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Attempted counts one attempt.
+func (m *Metrics) Attempted(endpoint, outcome string) {
+	m.attempts.WithLabelValues(endpoint, outcome).Inc()
+}
+
+// Delivered takes the time from an event's commit to its delivery.
+func (m *Metrics) Delivered(_ string, sinceCommit time.Duration) {
+	m.delivered.Observe(sinceCommit.Seconds())
+}
+
+// Finished counts one delivery that became final.
+func (m *Metrics) Finished(endpoint string, state ledger.State) {
+	m.finished.WithLabelValues(endpoint, string(state)).Inc()
+}
+
+// gauges reads a snapshot at each scrape.
+type gauges struct{ snapshot func() Snapshot }
+
+var (
+	descActive   = prometheus.NewDesc("posthorn_active", "1 on the relay that holds the slot, 0 on one that waits.", nil, nil)
+	descLag      = prometheus.NewDesc("posthorn_slot_lag_bytes", "WAL that the relay has not confirmed yet.", nil, nil)
+	descRetained = prometheus.NewDesc("posthorn_slot_retained_bytes", "WAL that Postgres keeps on disk for the slot.", nil, nil)
+	descBuffered = prometheus.NewDesc("posthorn_buffer_bytes", "Bytes read from the stream and not yet settled; source.buffer bounds them.", nil, nil)
+	descOldest   = prometheus.NewDesc("posthorn_oldest_unsettled_seconds", "Age of the oldest event that was read and is neither delivered nor recorded; 0 when there is none.", nil, nil)
+	descBacklog  = prometheus.NewDesc("posthorn_ledger_backlog", "Outcomes that are not written to the ledger yet.", nil, nil)
+	descDown     = prometheus.NewDesc("posthorn_ledger_unwritable", "1 while the ledger refuses or does not answer: nothing is acknowledged.", nil, nil)
+	descInFlight = prometheus.NewDesc("posthorn_in_flight", "Requests being made, by endpoint.", []string{"endpoint"}, nil)
+	descWaiting  = prometheus.NewDesc("posthorn_waiting", "Deliveries in memory that are not being sent yet, by endpoint.", []string{"endpoint"}, nil)
+	descPending  = prometheus.NewDesc("posthorn_pending", "Deliveries parked in the ledger, waiting for a retry or for their endpoint, by endpoint.", []string{"endpoint"}, nil)
+	descFailing  = prometheus.NewDesc("posthorn_endpoint_failing", "1 while first attempts are parked because the endpoint fails.", []string{"endpoint"}, nil)
+	descOverflow = prometheus.NewDesc("posthorn_endpoint_overflow", "1 while the endpoint is too slow for its deliveries to wait in memory.", []string{"endpoint"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		descActive, descLag, descRetained, descBuffered, descOldest, descBacklog, descDown,
+		descInFlight, descWaiting, descPending, descFailing, descOverflow,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (g *gauges) Collect(ch chan<- prometheus.Metric) {
+	s := g.snapshot()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(descActive, number(s.Role == RoleActive))
+	if s.SlotKnown {
+		gauge(descLag, float64(s.SlotLag))
+		gauge(descRetained, float64(s.SlotRetained))
+	}
+	if s.Role != RoleActive {
+		return
+	}
+	gauge(descBuffered, float64(s.Buffered))
+	gauge(descBacklog, float64(s.LedgerBacklog))
+	gauge(descDown, number(s.LedgerDown))
+	age := 0.0
+	if !s.OldestUnsettled.IsZero() {
+		age = max(0, time.Since(s.OldestUnsettled).Seconds())
+	}
+	gauge(descOldest, age)
+	for _, e := range s.Endpoints {
+		gauge(descInFlight, float64(e.InFlight), e.Name)
+		gauge(descWaiting, float64(e.Waiting), e.Name)
+		gauge(descPending, float64(e.Pending), e.Name)
+		gauge(descFailing, number(e.Failing), e.Name)
+		gauge(descOverflow, number(e.Overflow), e.Name)
+	}
+}
+
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,49 @@
+package event
+
+import "github.com/google/uuid"
+
+// The namespaces of computed ids. They are part of the public contract: ids
+// derived from them are stored, sent to receivers and compared across releases.
+var (
+	rowNamespace      = uuid.MustParse("6f5f3f0a-5b5e-5d5c-9a55-706f7374686f")
+	endpointNamespace = uuid.MustParse("6f5f3f0a-5b5e-5d5c-9a55-706f73746872")
+)
+
+// IDOf returns the event id for the text of an outbox row's id: the id itself
+// when it is a UUID, else a UUIDv5 of it.
+func IDOf(rowID string) uuid.UUID {
+	if len(rowID) == 36 {
+		if id, err := uuid.Parse(rowID); err == nil {
+			return id
+		}
+	}
+	return uuid.NewSHA1(rowNamespace, []byte(rowID))
+}
+
+// EndpointID returns the id of an endpoint that the configuration names but
+// gives no id.
+func EndpointID(name string) uuid.UUID {
+	return uuid.NewSHA1(endpointNamespace, []byte(name))
+}
+
+// DeliveryID returns the id of the delivery of an event to an endpoint. It is
+// computed, so it is the same at every retry, restart and replay.
+func DeliveryID(event, endpoint uuid.UUID) uuid.UUID {
+	var name [36]byte
+	encodeHex(&name, endpoint)
+	return uuid.NewSHA1(event, name[:])
+}
+
+// encodeHex writes id's 36 characters without allocating a string.
+func encodeHex(dst *[36]byte, id uuid.UUID) {
+	const digits = "0123456789abcdef"
+	at := 0
+	for i, b := range id {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			dst[at] = '-'
+			at++
+		}
+		dst[at], dst[at+1] = digits[b>>4], digits[b&15]
+		at += 2
+	}
+}

@@ -1,0 +1,365 @@
+package lane
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/posthorn/posthorn/relay/internal/event"
+	"github.com/posthorn/posthorn/relay/internal/ledger"
+)
+
+// The bounds of one page of claimed deliveries, and of the keys that a lane
+// remembers as blocked.
+const (
+	pageRows       = 500
+	pageBytes      = 1 << 20
+	maxBlockedKeys = 1 << 16
+)
+
+// backlog is what a lane knows of its deliveries in the ledger.
+type backlog struct {
+	stored  int64     // rows in pending
+	claimAt time.Time // when to claim next; zero when nothing will be due
+
+	// blocked are the keys that have something pending, each with the lowest
+	// position that is. An event of such a key goes behind it.
+	blocked    map[int64]event.Position
+	allBlocked bool // more than can be remembered: everything parks
+	// writing are the positions of each key that were given to the ledger as
+	// not final and are not committed there: what a query says of the key may
+	// lack them.
+	writing map[int64][]event.Position
+	freed   map[int64]bool // keys to check: something of them became final
+
+	consulting bool     // the ledger is being asked
+	news       []func() // commits that came meanwhile; the answer may lack them
+}
+
+func newBacklog(b ledger.Backlog, now time.Time) backlog {
+	k := backlog{stored: b.Rows, blocked: map[int64]event.Position{}, writing: map[int64][]event.Position{}, freed: map[int64]bool{}}
+	if b.NextDue >= 0 {
+		k.claimAt = now.Add(b.NextDue)
+	}
+	return k
+}
+
+// loadKeys reads the blocked keys. Call it before the lane is used.
+func (l *lane) loadKeys(ctx context.Context) error {
+	keys, more, err := l.set.opts.Store.BlockedKeys(ctx, l.ep.ID, maxBlockedKeys)
+	if err != nil {
+		return err
+	}
+	l.blocked, l.allBlocked = keys, more
+	if more {
+		l.blocked = map[int64]event.Position{}
+	}
+	return nil
+}
+
+// isBehind reports whether an event of this key, at this position, has to wait
+// for one that is in the ledger.
+func (b *backlog) isBehind(key int64, at event.Position) bool {
+	if b.allBlocked {
+		return true
+	}
+	first, ok := b.blocked[key]
+	return ok && at.Compare(first) > 0
+}
+
+// block remembers that the key has something pending at this position.
+func (b *backlog) block(key int64, at event.Position) {
+	b.writing[key] = append(b.writing[key], at)
+	if b.allBlocked {
+		return
+	}
+	b.lower(key, at)
+	if len(b.blocked) > maxBlockedKeys {
+		b.allBlocked, b.blocked = true, map[int64]event.Position{}
+	}
+}
+
+func (b *backlog) lower(key int64, at event.Position) {
+	if first, ok := b.blocked[key]; !ok || at.Compare(first) < 0 {
+		b.blocked[key] = at
+	}
+}
+
+// remember takes the blocked keys, which were too many before, from the ledger.
+func (b *backlog) remember(keys map[int64]event.Position) {
+	b.blocked, b.allBlocked = keys, false
+	for key, list := range b.writing {
+		for _, at := range list {
+			b.lower(key, at)
+		}
+	}
+}
+
+// written forgets a position that block added, now that it is committed.
+func (b *backlog) written(key int64, at event.Position) {
+	list := b.writing[key]
+	for i, p := range list {
+		if p == at {
+			list = append(list[:i], list[i+1:]...)
+			break
+		}
+	}
+	if len(list) == 0 {
+		delete(b.writing, key)
+		return
+	}
+	b.writing[key] = list
+}
+
+// claimSoon makes sure that the ledger is asked at at or earlier.
+func (b *backlog) claimSoon(at time.Time) {
+	if b.claimAt.IsZero() || at.Before(b.claimAt) {
+		b.claimAt = at
+	}
+}
+
+// park records a delivery as pending and due at once.
+func (l *lane) park(d *delivery, reason string) {
+	l.put(d, outcome{state: ledger.Pending, reason: reason})
+}
+
+// put gives the ledger the news of a delivery.
+func (l *lane) put(d *delivery, o outcome) {
+	r := &ledger.Record{
+		ID: d.id, Endpoint: l.ep.ID, Event: d.event, State: o.state, Reason: o.reason,
+		Attempts: d.attempts, Wait: o.wait, Request: d.request, Attempt: o.attempt,
+		Stored: d.stored, Settles: d.fresh, KeyHash: d.keyHash, Status: o.status, Error: o.err,
+	}
+	settles, final, stored := d.fresh, o.state.Final(), d.stored
+	if !final {
+		if !stored {
+			l.stored++
+		}
+		d.stored = true
+		if d.keyHash != nil {
+			l.block(*d.keyHash, d.event.Position)
+		}
+	}
+	d.fresh = false
+	if final && !stored { // the way of nearly all: nothing to remember
+		if settles {
+			r.Committed = func() { l.set.release(d.event) }
+		}
+		l.set.opts.Store.Put(r)
+		return
+	}
+	r.Committed = func() {
+		if settles {
+			l.set.release(d.event)
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.learn(func() { l.committed(d, o) })
+	}
+	l.set.opts.Store.Put(r)
+}
+
+// learn acts on a commit, but not while the ledger is being asked: the answer
+// may be of before the commit.
+func (l *lane) learn(news func()) {
+	if l.consulting {
+		l.news = append(l.news, news)
+		return
+	}
+	news()
+}
+
+// committed acts on a record of a delivery that is or was in pending, which is
+// committed now.
+func (l *lane) committed(d *delivery, o outcome) {
+	if o.state.Final() {
+		l.stored--
+		l.letGo(d)
+		if d.keyHash != nil {
+			l.freed[*d.keyHash] = true
+		}
+		return
+	}
+	if d.keyHash != nil {
+		l.written(*d.keyHash, d.event.Position)
+	}
+	if o.state != ledger.Pending {
+		return
+	}
+	l.letGo(d)
+	if !l.health.failing || d.attempts > 0 { // while failing, first attempts wait for the probe
+		l.claimSoon(time.Now().Add(o.wait))
+	}
+}
+
+// letGo forgets that d was claimed.
+func (l *lane) letGo(d *delivery) {
+	if !l.held[d.id] {
+		return
+	}
+	delete(l.held, d.id)
+	l.set.claimed.Add(-d.bytes())
+	if len(l.held) == pageRows/2 {
+		l.set.poke(l) // time for the next page
+	}
+}
+
+// refresh takes a new count of the backlog, after somebody else changed it.
+func (l *lane) refresh(b ledger.Backlog) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stored = b.Rows
+	if b.NextDue >= 0 {
+		l.claimSoon(time.Now().Add(b.NextDue))
+	}
+}
+
+// claim returns what to ask the ledger for now, if anything.
+func (l *lane) claim(now time.Time) (ledger.Claim, bool) {
+	c := ledger.Claim{Endpoint: l.ep.ID, Ordered: l.ep.Ordered, Rows: pageRows, Bytes: pageBytes}
+	if l.ep.Ordered && !l.set.passed.Load() {
+		return c, false
+	}
+	for id := range l.held {
+		c.Exclude = append(c.Exclude, id)
+	}
+	if l.health.failing {
+		if !l.health.probing && !now.Before(l.health.probeAt) {
+			l.health.probing = true
+			c.Rows = 1
+			return c, true
+		}
+		c.Retries = true
+	}
+	if l.claimAt.IsZero() || now.Before(l.claimAt) || len(l.held) > pageRows/2 {
+		return c, false
+	}
+	if l.set.claimed.Load() > l.set.opts.Buffer { // others have much in memory: only what can be sent at once
+		c.Rows, c.Bytes = l.ep.Concurrency, 1
+		return c, len(l.held) < l.ep.Concurrency
+	}
+	return c, true
+}
+
+// consult asks the ledger what of the lane's backlog can be sent.
+func (l *lane) consult(ctx context.Context, c ledger.Claim, want bool, freed []int64) {
+	l.set.queries <- struct{}{}
+	defer func() { <-l.set.queries }()
+	var (
+		page    ledger.Page
+		blocked map[int64]event.Position
+		err     error
+	)
+	if len(freed) > 0 {
+		blocked, err = l.set.opts.Store.StillBlocked(ctx, l.ep.ID, freed)
+	}
+	if err == nil && want {
+		page, err = l.set.opts.Store.Claim(ctx, c)
+	}
+	reload := l.reloads(page, want && err == nil)
+	var keys map[int64]event.Position
+	more := true
+	if err == nil && reload {
+		keys, more, err = l.set.opts.Store.BlockedKeys(ctx, l.ep.ID, maxBlockedKeys)
+	}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		if ctx.Err() == nil {
+			l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "backlog not read", slog.String("endpoint", l.ep.Name), slog.Any("err", err))
+		}
+		l.health.probing = false
+		l.claimSoon(time.Now().Add(time.Second))
+		for _, key := range freed {
+			l.freed[key] = true
+		}
+	} else {
+		l.unblock(freed, blocked)
+		if !more {
+			l.remember(keys)
+		}
+		if want {
+			l.take(ctx, c, page)
+		}
+	}
+	l.consulting = false
+	news := l.news
+	l.news = nil
+	for _, f := range news {
+		f()
+	}
+}
+
+// reloads reports whether the blocked keys, which were too many to remember,
+// should be counted again.
+func (l *lane) reloads(page ledger.Page, claimed bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.allBlocked && claimed && !page.More
+}
+
+// unblock frees the keys of which the ledger has nothing pending.
+func (l *lane) unblock(checked []int64, blocked map[int64]event.Position) {
+	for _, key := range checked {
+		first, still := blocked[key]
+		for _, at := range l.writing[key] {
+			if !still || at.Compare(first) < 0 {
+				first, still = at, true
+			}
+		}
+		switch {
+		case l.allBlocked:
+		case still:
+			l.blocked[key] = first
+		default:
+			delete(l.blocked, key)
+		}
+	}
+}
+
+// take puts a claimed page into memory.
+func (l *lane) take(ctx context.Context, c ledger.Claim, page ledger.Page) {
+	probe := l.health.probing && c.Rows == 1
+	switch {
+	case probe && len(page.Deliveries) == 0:
+		l.health.probing = false
+		l.health.probeAt = time.Now().Add(l.health.wait)
+	case probe:
+	case page.NextDue >= 0:
+		l.claimAt = time.Now().Add(page.NextDue)
+	default:
+		l.claimAt = time.Time{}
+	}
+	if !probe && !c.Retries && !page.More {
+		l.overflow = false
+	}
+	for i := range page.Deliveries {
+		p := &page.Deliveries[i]
+		if l.held[p.ID] {
+			continue
+		}
+		d := &delivery{id: p.ID, event: p.Event, attempts: p.Attempts, request: p.Request, stored: true, probe: probe, keyHash: p.KeyHash}
+		if d.keyHash != nil && l.overtakes(d) {
+			if probe {
+				l.health.probing = false
+			}
+			l.claimSoon(time.Now().Add(monitorEvery))
+			continue
+		}
+		l.held[d.id] = true
+		l.set.claimed.Add(d.bytes())
+		l.admit(ctx, d)
+	}
+}
+
+// overtakes reports whether something of d's key that the ledger's answer
+// lacks comes before it.
+func (l *lane) overtakes(d *delivery) bool {
+	for _, at := range l.writing[*d.keyHash] {
+		if at.Compare(d.event.Position) < 0 {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,320 @@
+// Package lane sends deliveries: one lane for each endpoint, with its own
+// queue, concurrency, order and rate, so that no endpoint waits for another.
+// First tries and retries go the same way.
+package lane
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/posthorn/posthorn/relay/internal/egress"
+	"github.com/posthorn/posthorn/relay/internal/event"
+	"github.com/posthorn/posthorn/relay/internal/ledger"
+)
+
+// store is what the lanes need of the ledger; *ledger.Ledger satisfies it.
+type store interface {
+	Put(r *ledger.Record)
+	Claim(ctx context.Context, c ledger.Claim) (ledger.Page, error)
+	BacklogOf(ctx context.Context, endpoint uuid.UUID) (ledger.Backlog, error)
+	BlockedKeys(ctx context.Context, endpoint uuid.UUID, limit int) (map[int64]event.Position, bool, error)
+	StillBlocked(ctx context.Context, endpoint uuid.UUID, keys []int64) (map[int64]event.Position, error)
+	Changed(ctx context.Context, since time.Time) ([]uuid.UUID, time.Time, error)
+	SetFailing(ctx context.Context, endpoint uuid.UUID, failing bool) error
+}
+
+// sender makes one attempt; *egress.Client satisfies it.
+type sender interface {
+	Send(ctx context.Context, q *egress.Request) egress.Response
+}
+
+// Meter counts what the lanes do.
+type Meter interface {
+	// Attempted counts one attempt by what came of it: delivered, rejected or
+	// failed.
+	Attempted(endpoint, outcome string)
+	// Delivered takes the time from an event's commit to its delivery.
+	Delivered(endpoint string, sinceCommit time.Duration)
+	// Finished counts one delivery that became final.
+	Finished(endpoint string, state ledger.State)
+}
+
+// Options are what a Set needs.
+type Options struct {
+	Endpoints []*Endpoint
+	Store     store
+	Sender    sender
+	// Permit reports whether the slot is ours: no request starts when it is not.
+	Permit  func() bool
+	Buffer  int64         // bytes read and not yet settled, over all lanes
+	MaxHold time.Duration // how long one delivery may hold the slot, or one endpoint the reading
+	Meter   Meter
+	Logger  *slog.Logger
+}
+
+// Set is all lanes. Use NewSet, then Run.
+type Set struct {
+	opts   Options
+	lanes  []*lane
+	byID   map[uuid.UUID]*lane
+	buffer *buffer
+
+	claimed  atomic.Int64  // bytes of claimed deliveries in memory
+	queries  chan struct{} // bounds the lanes' queries that run at once
+	wake     chan *lane    // lanes to look after before the next tick
+	stopping atomic.Bool
+	passed   atomic.Bool // the stream passed the highest recorded position
+
+	work    sync.WaitGroup // workers and consultations
+	closing sync.RWMutex
+	closed  bool // Run is over: nothing more is spawned
+
+	heldFor *lane // which lane keeps reading held, and since when
+	held    time.Time
+}
+
+// claimQueries is how many lanes may ask the ledger at once.
+const claimQueries = 4
+
+// NewSet returns the lanes of o.Endpoints, with what the ledger holds for them.
+func NewSet(o Options, backlogs map[uuid.UUID]ledger.Backlog) *Set {
+	s := &Set{opts: o, byID: make(map[uuid.UUID]*lane, len(o.Endpoints)), buffer: newBuffer(o.Buffer), queries: make(chan struct{}, claimQueries), wake: make(chan *lane, 64)}
+	for _, ep := range o.Endpoints {
+		l := newLane(s, ep, backlogs[ep.ID])
+		s.lanes = append(s.lanes, l)
+		s.byID[ep.ID] = l
+	}
+	return s
+}
+
+// LoadKeys reads which keys have something pending, for the lanes that keep
+// their order. Call it before the first Enqueue.
+func (s *Set) LoadKeys(ctx context.Context) error {
+	for _, l := range s.lanes {
+		if l.ep.Ordered && l.stored > 0 {
+			if err := l.loadKeys(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Admit charges an event that was read, or returns false when the buffer is
+// full and reading must be held.
+func (s *Set) Admit(e *event.Event) bool {
+	if !s.buffer.admit(e.Size()) {
+		return false
+	}
+	e.Held.Store(1)
+	return true
+}
+
+// Room receives when Admit is worth another try.
+func (s *Set) Room() <-chan struct{} { return s.buffer.room }
+
+// Share says that n deliveries come of an admitted event: it is charged until
+// the last of them is settled.
+func (s *Set) Share(e *event.Event, n int) {
+	if n == 0 {
+		s.release(e)
+		return
+	}
+	e.Held.Add(int32(n - 1))
+}
+
+// release gives up one share in e.
+func (s *Set) release(e *event.Event) {
+	if e.Held.Add(-1) == 0 {
+		s.buffer.release(e.Size())
+	}
+}
+
+// Enqueue gives the event's delivery to the lane of endpoint number i.
+func (s *Set) Enqueue(ctx context.Context, i int, id uuid.UUID, e *event.Event) {
+	s.lanes[i].enqueue(ctx, newDelivery(id, e))
+}
+
+// Known tells the lanes that a delivery stands in the ledger already, so that
+// nothing is to be done for it.
+func (s *Set) Known(e *event.Event) { s.release(e) }
+
+// Passed says that the stream is past the highest position that the ledger had
+// recorded when this relay started.
+func (s *Set) Passed() { s.passed.Store(true) }
+
+// monitorEvery is how often the lanes are looked after.
+const monitorEvery = 100 * time.Millisecond
+
+// changedEvery is how often the ledger is asked which endpoints somebody
+// touched.
+const changedEvery = time.Second
+
+// Run looks after the lanes until ctx ends, and returns when all they started
+// has ended. Stop lets them finish first.
+func (s *Set) Run(ctx context.Context) error {
+	defer func() {
+		s.closing.Lock()
+		s.closed = true
+		s.closing.Unlock()
+		s.work.Wait()
+	}()
+	s.spawn(func() { s.watchChanges(ctx) })
+	ticker := time.NewTicker(monitorEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case l := <-s.wake:
+			l.look(ctx, time.Now())
+		case now := <-ticker.C:
+			s.judgeHold(ctx, now)
+			for _, l := range s.lanes {
+				l.look(ctx, now)
+			}
+		}
+	}
+}
+
+// spawn runs f in a goroutine that Run waits for, unless Run is over.
+func (s *Set) spawn(f func()) bool {
+	s.closing.RLock()
+	defer s.closing.RUnlock()
+	if !s.closed {
+		s.work.Go(f)
+	}
+	return !s.closed
+}
+
+// poke asks Run to look after l soon.
+func (s *Set) poke(l *lane) {
+	select {
+	case s.wake <- l:
+	default: // the next tick will do
+	}
+}
+
+// Stop makes the lanes start nothing more and returns when their requests in
+// flight have ended, or with ctx's error when that ends first. Run must be
+// running and goes on.
+func (s *Set) Stop(ctx context.Context) error {
+	s.stopping.Store(true)
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for s.InFlight() > 0 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+	return nil
+}
+
+// InFlight returns how many requests are being made.
+func (s *Set) InFlight() int {
+	n := 0
+	for _, l := range s.lanes {
+		l.mu.Lock()
+		n += len(l.flying)
+		l.mu.Unlock()
+	}
+	return n
+}
+
+// Buffered returns the bytes that are read and not yet settled.
+func (s *Set) Buffered() int64 { return s.buffer.used.Load() }
+
+// Status is how one lane does.
+type Status struct {
+	Endpoint string
+	InFlight int
+	Waiting  int
+	Pending  int64 // in the ledger
+	Failing  bool
+	Overflow bool
+	Oldest   time.Time // commit time of the oldest unsettled delivery; zero when there is none
+}
+
+// Statuses returns how the lanes do, in the order of the configuration.
+func (s *Set) Statuses() []Status {
+	all := make([]Status, len(s.lanes))
+	for i, l := range s.lanes {
+		all[i] = l.status()
+	}
+	return all
+}
+
+// startable reports whether requests may be started now.
+func (s *Set) startable() bool { return !s.stopping.Load() && s.opts.Permit() }
+
+// judgeHold decides whether the lane that fills the buffer may go on holding
+// the reading up, or overflows.
+func (s *Set) judgeHold(ctx context.Context, now time.Time) {
+	if !s.buffer.full.Load() {
+		s.heldFor = nil
+		return
+	}
+	var fullest *lane
+	var most int64
+	for _, l := range s.lanes {
+		if n := l.waitingBytes(); n > most {
+			fullest, most = l, n
+		}
+	}
+	if fullest == nil {
+		return
+	}
+	if s.heldFor != fullest {
+		s.heldFor, s.held = fullest, now
+	}
+	fullest.judge(ctx, now, now.Sub(s.held))
+}
+
+// watchChanges notices what others wrote for the lanes, such as a retry that
+// an operator asked for.
+func (s *Set) watchChanges(ctx context.Context) {
+	since := time.Time{}
+	ticker := time.NewTicker(changedEvery)
+	defer ticker.Stop()
+	for {
+		ids, next, err := s.opts.Store.Changed(ctx, since)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			s.opts.Logger.LogAttrs(ctx, slog.LevelDebug, "endpoints not read", slog.Any("err", err))
+		case !since.IsZero():
+			for _, id := range ids {
+				s.refresh(ctx, id)
+			}
+		}
+		if err == nil {
+			since = next
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (s *Set) refresh(ctx context.Context, id uuid.UUID) {
+	l, ok := s.byID[id]
+	if !ok {
+		return
+	}
+	backlog, err := s.opts.Store.BacklogOf(ctx, id)
+	if err != nil {
+		s.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "backlog not read", slog.String("endpoint", l.ep.Name), slog.Any("err", err))
+		return
+	}
+	l.refresh(backlog)
+}

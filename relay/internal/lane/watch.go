@@ -1,0 +1,91 @@
+package lane
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/posthorn/posthorn/relay/internal/ledger"
+)
+
+// look does what is due in the lane at now, and hires workers that were let go
+// while the slot was not ours.
+func (l *lane) look(ctx context.Context, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pace.measure(now, l.waits > 0)
+	l.settleOld(ctx, now)
+	for before := -1; l.workers > before && l.workers < l.ready.len(); {
+		before = l.workers
+		l.hire(ctx)
+	}
+	if l.consulting || !l.set.startable() {
+		return
+	}
+	c, want := l.claim(now)
+	if !want && len(l.freed) == 0 {
+		return
+	}
+	freed := make([]int64, 0, len(l.freed))
+	for key := range l.freed {
+		freed = append(freed, key)
+	}
+	clear(l.freed)
+	l.consulting = l.set.spawn(func() { l.consult(ctx, c, want, freed) })
+}
+
+// settleOld keeps the lane from holding the slot back: what waits for longer
+// than the hold allows is parked, with all that waits behind it, and what is
+// in flight for longer is recorded as sending.
+func (l *lane) settleOld(ctx context.Context, now time.Time) {
+	limit := now.Add(-l.set.opts.MaxHold)
+	for _, d := range l.flying {
+		if d.fresh && d.started.Before(limit) {
+			l.put(d, outcome{state: ledger.Sending, reason: "in flight"})
+		}
+	}
+	old := false
+	if d := l.ready.first(); d != nil {
+		old = d.fresh && d.waiting.Before(limit)
+	}
+	for _, d := range l.flying {
+		if d.keyHash == nil || old {
+			continue
+		}
+		if r := l.keys[*d.keyHash]; len(r.behind) > 0 {
+			old = r.behind[0].fresh && r.behind[0].waiting.Before(limit)
+		}
+	}
+	if old {
+		l.spill(ctx, "the oldest waits for longer than source.max_hold")
+	}
+}
+
+// judge decides whether the lane, which fills the buffer, may hold reading up
+// any longer. held is for how long it has done so without a break.
+func (l *lane) judge(ctx context.Context, now time.Time, held time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maxHold := l.set.opts.MaxHold
+	left, known := l.pace.clears(l.waits, now)
+	switch {
+	case !known:
+	case left > maxHold:
+		l.spill(ctx, "its waiting deliveries would take longer than source.max_hold")
+	case held > maxHold && left > maxHold/2:
+		// It is just fast enough for its own queue, but whoever stands behind it
+		// in the stream would wait for ever.
+		l.spill(ctx, "it has held reading up for longer than source.max_hold")
+	}
+}
+
+// spill makes the lane overflow.
+func (l *lane) spill(ctx context.Context, why string) {
+	if !l.overflow {
+		l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "endpoint overflows, its deliveries are parked",
+			slog.String("endpoint", l.ep.Name), slog.Int("waiting", l.waits), slog.String("why", why))
+	}
+	l.overflow = true
+	l.expelAll("overflow")
+	l.claimSoon(time.Now())
+}

@@ -1,0 +1,204 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/posthorn/posthorn/relay/internal/event"
+)
+
+// Positions is what the writer needs of the position tracker.
+type Positions interface {
+	// Settle counts n deliveries of tx as settled.
+	Settle(tx *event.Tx, n int)
+	// Flushable returns the end of the longest settled prefix.
+	Flushable() event.LSN
+}
+
+// When nothing is recorded, the flushed position is still brought up to date:
+// soon when much WAL depends on it, seldom when little does, because the
+// update itself writes WAL that moves the position again.
+const (
+	idleCheck   = time.Second
+	flushMuch   = 1 << 20
+	flushSome   = 64 << 10
+	someAfter   = 10 * time.Second
+	littleAfter = time.Minute
+)
+
+// The waits between tries while the ledger cannot be written.
+const (
+	firstRetry = 50 * time.Millisecond
+	lastRetry  = 5 * time.Second
+)
+
+// Run writes what is put until Finish, then returns nil; it returns ErrFenced
+// when another relay took over, and ctx's error when that ends first. While
+// the ledger refuses or does not answer it goes on trying: nothing is settled
+// meanwhile. onShutdown is called when the server says that it is stopping.
+func (l *Ledger) Run(ctx context.Context, positions Positions, onShutdown func()) error {
+	flushedAt := time.Now()
+	for {
+		batch, soon, last := l.queue.take()
+		for _, r := range batch {
+			if r.Settles {
+				positions.Settle(r.Event.Tx, 1)
+			}
+		}
+		flush := positions.Flushable()
+		if len(batch) > 0 || l.flushDue(flush, time.Since(flushedAt), soon || last) {
+			if err := l.persist(ctx, batch, flush, onShutdown); err != nil {
+				return err
+			}
+			flushedAt = time.Now()
+			for _, r := range batch {
+				if r.Committed != nil {
+					r.Committed()
+				}
+			}
+		}
+		if last {
+			return nil
+		}
+		if len(batch) == 0 {
+			l.queue.wait(ctx, idleCheck)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *Ledger) flushDue(flush event.LSN, since time.Duration, now bool) bool {
+	flushed := l.Flushed()
+	if flush <= flushed {
+		return false
+	}
+	gap := uint64(flush - flushed)
+	return now || gap >= flushMuch || gap >= flushSome && since >= someAfter || since >= littleAfter
+}
+
+// persist writes batch, however long it takes.
+func (l *Ledger) persist(ctx context.Context, batch []*Record, flush event.LSN, onShutdown func()) error {
+	wait := firstRetry
+	for {
+		err := l.write(ctx, batch, flush)
+		if err != nil && refusedForData(err) && len(batch) > 0 {
+			err = l.bisect(ctx, batch, err)
+			if err == nil {
+				err = l.write(ctx, nil, flush)
+			}
+		}
+		switch {
+		case err == nil:
+			l.flushed.Store(max(l.flushed.Load(), uint64(flush)))
+			if l.unreachable.CompareAndSwap(true, false) {
+				l.logger.LogAttrs(ctx, slog.LevelInfo, "ledger is written again")
+			}
+			return nil
+		case codeOf(err) == "PH001":
+			return ErrFenced
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		if code := codeOf(err); code == "57P01" || code == "57P02" || code == "57P03" {
+			onShutdown()
+		}
+		if l.unreachable.CompareAndSwap(false, true) {
+			l.logger.LogAttrs(ctx, slog.LevelWarn, "ledger cannot be written, nothing is acknowledged until it can", slog.Any("err", err))
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+		wait = min(2*wait, lastRetry)
+	}
+}
+
+// refusedForData reports whether Postgres refused a batch for what is in it:
+// data exceptions and integrity violations.
+func refusedForData(err error) bool {
+	class := classOf(err)
+	return class == "22" || class == "23"
+}
+
+// bisect writes batch in ever smaller parts, so that a record that Postgres
+// refuses does not stop the others. A refused record is written again without
+// anything that a user wrote; if that is refused too, it is logged and let go,
+// because its delivery was made or parked in vain either way and everything
+// after it would wait for ever.
+func (l *Ledger) bisect(ctx context.Context, batch []*Record, cause error) error {
+	if len(batch) > 1 {
+		half := len(batch) / 2
+		for _, part := range [][]*Record{batch[:half], batch[half:]} {
+			err := l.write(ctx, part, l.Flushed())
+			if err != nil && refusedForData(err) {
+				err = l.bisect(ctx, part, err)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	l.partitions.forget() // a partition that somebody dropped looks like bad data
+	r := batch[0]
+	l.logger.LogAttrs(ctx, slog.LevelError, "ledger refuses a record, writing it without its texts",
+		slog.String("delivery", r.ID.String()), slog.String("event", r.Event.ID.String()), slog.String("state", string(r.State)), slog.Any("err", cause))
+	err := l.write(ctx, []*Record{r.bare(cause)}, l.Flushed())
+	if err != nil && refusedForData(err) {
+		l.logger.LogAttrs(ctx, slog.LevelError, "ledger refuses a record altogether, it is not recorded",
+			slog.String("delivery", r.ID.String()), slog.String("event", r.Event.ID.String()), slog.String("state", string(r.State)), slog.Any("err", err))
+		return nil
+	}
+	return err
+}
+
+// bare returns r as a final record without texts and bodies.
+func (r *Record) bare(cause error) *Record {
+	state := Failed
+	if r.State.Final() {
+		state = r.State
+	}
+	return &Record{
+		ID: r.ID, Endpoint: r.Endpoint, State: state, Attempts: r.Attempts, Status: r.Status, Stored: r.Stored, KeyHash: r.KeyHash,
+		Error: "ledger refused the record: SQLSTATE " + codeOf(cause),
+		Event: &event.Event{ID: r.Event.ID, Position: r.Event.Position, CommittedAt: r.Event.CommittedAt, CreatedAt: r.Event.CommittedAt},
+	}
+}
+
+// write records batch and the positions in one transaction: one round trip.
+func (l *Ledger) write(ctx context.Context, batch []*Record, flush event.LSN) error {
+	if err := l.partitions.ensure(ctx, l.pool, batch); err != nil {
+		return err
+	}
+	var recorded event.Position
+	for _, r := range batch {
+		if r.Settles && r.Event.Position.Compare(recorded) > 0 {
+			recorded = r.Event.Position
+		}
+	}
+	b := &pgx.Batch{}
+	b.Queue(`SELECT posthorn.advance($1, $2, $3::text::pg_lsn, $4, $5::text::pg_lsn)`,
+		l.slot, l.epoch.Load(), recorded.LSN.String(), recorded.Index, flush.String())
+	l.queuePending(b, batch)
+	l.queueFinal(b, batch)
+	queueAttempts(b, batch)
+	queueHeads(b, batch)
+	// Without a transaction of its own a pipelined batch is one, and costs one
+	// round trip.
+	if err := l.pool.SendBatch(ctx, b).Close(); err != nil {
+		if errors.Is(err, context.Canceled) {
+			return err
+		}
+		return fmt.Errorf("write %d records: %w", len(batch), err)
+	}
+	return nil
+}

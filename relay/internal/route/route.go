@@ -1,0 +1,242 @@
+// Package route decides which endpoints want an event and hands one delivery
+// for each to the lanes.
+package route
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/posthorn/posthorn/relay/internal/event"
+	"github.com/posthorn/posthorn/relay/internal/ledger"
+)
+
+// lanes is what the router needs of the lanes; *lane.Set satisfies it.
+type lanes interface {
+	Admit(e *event.Event) bool
+	Room() <-chan struct{}
+	Share(e *event.Event, deliveries int)
+	Enqueue(ctx context.Context, endpoint int, id uuid.UUID, e *event.Event)
+	Known(e *event.Event)
+	Passed()
+}
+
+// positions is what the router needs of the position tracker.
+type positions interface {
+	Add(tx *event.Tx, n int)
+	Settle(tx *event.Tx, n int)
+}
+
+// store is what the router needs of the ledger.
+type store interface {
+	Known(ctx context.Context, refs []ledger.Ref) (map[uuid.UUID]bool, error)
+}
+
+// Endpoint is what decides whether an endpoint wants an event.
+type Endpoint struct {
+	ID       uuid.UUID
+	Tenant   string   // its events only; "" for every tenant's
+	Patterns []string // exact types, "group.*", "*", or "*.action" for any object's
+}
+
+// Options are what a Router needs.
+type Options struct {
+	Endpoints []Endpoint // in the order of the lanes
+	Lanes     lanes
+	Positions positions
+	Store     store
+	// Recorded is the highest position of which the ledger knew when this relay
+	// started: events up to it may have been recorded before.
+	Recorded event.Position
+	Logger   *slog.Logger
+}
+
+// Router takes events from the tail and routes them on its own goroutine, so
+// that the tail never waits for the ledger. Use New.
+type Router struct {
+	opts  Options
+	table *table
+
+	mu     sync.Mutex
+	queue  []item
+	wake   chan struct{}
+	passed bool // told the lanes
+}
+
+// item is an event, or without one the news that the stream passed lsn.
+type item struct {
+	event *event.Event
+	lsn   event.LSN
+}
+
+// New returns a router.
+func New(o Options) *Router {
+	return &Router{opts: o, table: newTable(o.Endpoints), wake: make(chan struct{}, 1)}
+}
+
+// Offer takes the next event in commit order, or returns false when reading
+// must be held.
+func (r *Router) Offer(e *event.Event) bool {
+	if !r.opts.Lanes.Admit(e) {
+		return false
+	}
+	r.push(item{event: e})
+	return true
+}
+
+// Room receives when Offer is worth another try.
+func (r *Router) Room() <-chan struct{} { return r.opts.Lanes.Room() }
+
+// Passed says that every event before lsn was offered.
+func (r *Router) Passed(lsn event.LSN) {
+	if lsn > r.opts.Recorded.LSN {
+		r.push(item{lsn: lsn})
+	}
+}
+
+func (r *Router) push(i item) {
+	r.mu.Lock()
+	if i.event == nil && r.passed { // known since long
+		r.mu.Unlock()
+		return
+	}
+	r.passed = r.passed || i.event == nil
+	r.queue = append(r.queue, i)
+	first := len(r.queue) == 1
+	r.mu.Unlock()
+	if first {
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// lookUpEvents bounds how many events are looked up at once.
+const lookUpEvents = 500
+
+// Run routes until ctx ends.
+func (r *Router) Run(ctx context.Context) error {
+	var spare []item
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.wake:
+		}
+		r.mu.Lock()
+		items := r.queue
+		r.queue = spare[:0]
+		r.mu.Unlock()
+		for rest := items; len(rest) > 0; {
+			n := r.known(rest)
+			if n == 0 {
+				r.routeNew(ctx, rest[0])
+				rest = rest[1:]
+				continue
+			}
+			if !r.routeKnown(ctx, rest[:n]) {
+				return nil
+			}
+			rest = rest[n:]
+		}
+		clear(items)
+		spare = items
+		if cap(spare) > 1<<16 {
+			spare = nil
+		}
+	}
+}
+
+// known returns how many of the first items are events that the ledger may
+// know, at most lookUpEvents.
+func (r *Router) known(items []item) int {
+	n := 0
+	for n < len(items) && n < lookUpEvents && items[n].event != nil && items[n].event.Position.Compare(r.opts.Recorded) <= 0 {
+		n++
+	}
+	return n
+}
+
+// routeNew routes an event that cannot have been recorded before: the stream is
+// past what was.
+func (r *Router) routeNew(ctx context.Context, i item) {
+	r.opts.Lanes.Passed()
+	if i.event == nil {
+		return
+	}
+	e := i.event
+	wanted := r.table.match(e)
+	r.admit(e, len(wanted))
+	for _, at := range wanted {
+		r.opts.Lanes.Enqueue(ctx, at, event.DeliveryID(e.ID, r.opts.Endpoints[at].ID), e)
+	}
+}
+
+// admit says what comes of an event: nothing settles it at once.
+func (r *Router) admit(e *event.Event, deliveries int) {
+	r.opts.Lanes.Share(e, deliveries)
+	if deliveries == 0 {
+		r.opts.Positions.Settle(e.Tx, 1)
+		return
+	}
+	r.opts.Positions.Add(e.Tx, deliveries-1)
+}
+
+// routeKnown routes events that a relay before this one may have recorded: all
+// their deliveries are looked up at once. It returns false when ctx ended first.
+func (r *Router) routeKnown(ctx context.Context, items []item) bool {
+	type wanted struct {
+		event *event.Event
+		at    int
+		id    uuid.UUID
+	}
+	var all []wanted
+	var refs []ledger.Ref
+	for _, i := range items {
+		e := i.event
+		matches := r.table.match(e)
+		r.admit(e, len(matches))
+		for _, at := range matches {
+			id := event.DeliveryID(e.ID, r.opts.Endpoints[at].ID)
+			all = append(all, wanted{event: e, at: at, id: id})
+			refs = append(refs, ledger.Ref{ID: id, CreatedAt: e.CommittedAt})
+		}
+	}
+	known, ok := r.lookUp(ctx, refs)
+	if !ok {
+		return false
+	}
+	for _, w := range all {
+		if known[w.id] {
+			r.opts.Lanes.Known(w.event)
+			r.opts.Positions.Settle(w.event.Tx, 1)
+			continue
+		}
+		r.opts.Lanes.Enqueue(ctx, w.at, w.id, w.event)
+	}
+	return true
+}
+
+// lookUp asks the ledger until it answers, or returns false when ctx ends.
+func (r *Router) lookUp(ctx context.Context, refs []ledger.Ref) (map[uuid.UUID]bool, bool) {
+	for {
+		known, err := r.opts.Store.Known(ctx, refs)
+		if err == nil {
+			return known, true
+		}
+		if ctx.Err() != nil {
+			return nil, false
+		}
+		r.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "recorded deliveries not read, trying again", slog.Any("err", err))
+		timer := time.NewTimer(time.Second)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}

@@ -1,0 +1,174 @@
+package tail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/posthorn/posthorn/relay/internal/event"
+)
+
+// ErrSlotMissing reports that the slot does not exist.
+var ErrSlotMissing = errors.New("replication slot does not exist")
+
+// ActiveError reports that another connection holds the slot.
+type ActiveError struct {
+	Slot string
+	Err  error // the server's words, which name the holder's process
+}
+
+func (e *ActiveError) Error() string {
+	return fmt.Sprintf("slot %s is active elsewhere: %v", e.Slot, e.Err)
+}
+func (e *ActiveError) Unwrap() error { return e.Err }
+
+// Conn is a replication connection that knows its server and its slot, and
+// streams once Start was called. One goroutine owns it.
+type Conn struct {
+	SystemID  string
+	Timeline  int32
+	Confirmed event.LSN // the slot's confirmed_flush_lsn when we connected
+	Lost      bool      // the server removed WAL that the slot needs (wal_status lost)
+
+	pg   *pgconn.PgConn
+	slot string
+}
+
+// Connect opens a replication connection to url and reads what the server says
+// of itself and of the slot. It returns ErrSlotMissing when there is none.
+func Connect(ctx context.Context, url, slot string) (*Conn, error) {
+	config, err := pgconn.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	config.RuntimeParams["replication"] = "database"
+	config.RuntimeParams["wal_sender_timeout"] = fmt.Sprintf("%dms", SenderTimeout.Milliseconds())
+	config.RuntimeParams["datestyle"] = "ISO"
+	config.RuntimeParams["timezone"] = "UTC"
+	config.RuntimeParams["client_encoding"] = "UTF8"
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "posthorn"
+	}
+	dialer := net.Dialer{Control: userTimeout, KeepAlive: SenderTimeout / 4}
+	config.DialFunc = dialer.DialContext
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = 10 * time.Second
+	}
+	pg, err := pgconn.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect for replication: %w", err)
+	}
+	c := &Conn{pg: pg, slot: slot}
+	if err := c.inspect(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// sqlSlot reads a slot of the connection's database.
+const sqlSlot = `SELECT coalesce(confirmed_flush_lsn, '0/0')::text, coalesce(wal_status, ''), coalesce(plugin, ''), coalesce(database = current_database(), false)
+FROM pg_replication_slots WHERE slot_name = '%s'`
+
+func (c *Conn) inspect(ctx context.Context) error {
+	system, err := pglogrepl.IdentifySystem(ctx, c.pg)
+	if err != nil {
+		return fmt.Errorf("identify system: %w", err)
+	}
+	c.SystemID, c.Timeline = system.SystemID, system.Timeline
+
+	results, err := c.pg.Exec(ctx, fmt.Sprintf(sqlSlot, c.slot)).ReadAll()
+	if err != nil {
+		return fmt.Errorf("read slot %s: %w", c.slot, err)
+	}
+	if len(results) != 1 || len(results[0].Rows) != 1 {
+		return fmt.Errorf("slot %s: %w", c.slot, ErrSlotMissing)
+	}
+	row := results[0].Rows[0]
+	if string(row[2]) != "pgoutput" || string(row[3]) != "t" {
+		return fmt.Errorf("slot %s is not a pgoutput slot of this database: choose another source.slot, or drop it and run posthorn init", c.slot)
+	}
+	c.Lost = string(row[1]) == "lost"
+	c.Confirmed, err = pglogrepl.ParseLSN(string(row[0]))
+	return err
+}
+
+// Start begins to stream after start. It returns an ActiveError when the slot
+// is held by another connection.
+func (c *Conn) Start(ctx context.Context, start event.LSN, publication string) error {
+	err := pglogrepl.StartReplication(ctx, c.pg, c.slot, start, pglogrepl.StartReplicationOptions{
+		Mode: pglogrepl.LogicalReplication,
+		PluginArgs: []string{
+			"proto_version '1'",
+			"publication_names '" + publication + "'",
+			"messages 'true'",
+		},
+	})
+	if state := sqlState(err); state == "55006" { // object_in_use
+		return &ActiveError{Slot: c.slot, Err: err}
+	}
+	if err != nil {
+		return fmt.Errorf("start replication from slot %s: %w", c.slot, err)
+	}
+	return nil
+}
+
+// receive returns the next replication message, or nil when deadline came
+// first. The message's bytes are valid until the next call.
+func (c *Conn) receive(deadline time.Time) ([]byte, error) {
+	if err := c.pg.Conn().SetReadDeadline(deadline); err != nil {
+		return nil, err
+	}
+	msg, err := c.pg.ReceiveMessage(context.Background())
+	if err != nil {
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			return nil, nil
+		}
+		return nil, err
+	}
+	switch msg := msg.(type) {
+	case *pgproto3.CopyData:
+		return msg.Data, nil
+	case *pgproto3.ErrorResponse:
+		return nil, pgconn.ErrorResponseToPgError(msg)
+	case *pgproto3.CopyDone, *pgproto3.CommandComplete, *pgproto3.ReadyForQuery:
+		return nil, errors.New("server ended the stream")
+	default: // notices and parameter changes
+		return nil, nil
+	}
+}
+
+// report tells the server that everything before flushed is safe with us.
+func (c *Conn) report(flushed event.LSN) error {
+	if err := c.pg.Conn().SetWriteDeadline(time.Now().Add(SenderTimeout)); err != nil {
+		return err
+	}
+	return pglogrepl.SendStandbyStatusUpdate(context.Background(), c.pg, pglogrepl.StandbyStatusUpdate{
+		WALWritePosition: flushed,
+		WALFlushPosition: flushed,
+		WALApplyPosition: flushed,
+	})
+}
+
+// Close ends the connection; the slot is free a moment later.
+func (c *Conn) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = c.pg.Close(ctx) // nothing is lost: what matters was reported before
+}
+
+// sqlState returns the SQLSTATE of err, or "".
+func sqlState(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code
+	}
+	return ""
+}

@@ -1,0 +1,424 @@
+// Package tail reads the outbox from Postgres' replication stream, in commit
+// order, and reports back how far everything is settled. One goroutine owns
+// the replication connection.
+package tail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+
+	"github.com/posthorn/posthorn/relay/internal/event"
+)
+
+// Sink takes the events that the reader reads: the hand-over from the tail to
+// the rest of the relay.
+type Sink interface {
+	// Offer hands over the next event in commit order. It returns false, and
+	// has not taken the event, when reading must be held.
+	Offer(e *event.Event) bool
+	// Room receives when Offer is worth another try.
+	Room() <-chan struct{}
+	// Passed says that every event before lsn was offered.
+	Passed(lsn event.LSN)
+}
+
+// Options are what a Reader needs.
+type Options struct {
+	Schema, Table string
+	Columns       Columns
+	Messages      string // prefix of logical messages to accept as events; "" accepts none
+
+	Tracker *Tracker
+	Sink    Sink
+	Lease   *Lease
+	// Flushed returns the position that stands in the ledger as flushed: only
+	// that is reported to the server.
+	Flushed func() event.LSN
+	// FlushSoon asks for Flushed to catch up: the server waits for it.
+	FlushSoon func()
+	// Reopen returns a streaming connection in place of one that was lost. An
+	// error ends Run.
+	Reopen func(ctx context.Context) (*Conn, error)
+	Logger *slog.Logger
+}
+
+// Reader reads the stream of one slot. Use NewReader.
+type Reader struct {
+	opts Options
+	conn *Conn
+	stop chan struct{}
+
+	row      []value
+	mappings map[uint32]*mapping // by relation id; nil for a table that is not ours
+	tx       *event.Tx           // the open transaction, or nil
+	txTime   time.Time
+	next     int64          // index of the next event in the open transaction
+	last     event.Position // newest event that was offered
+	ended    event.LSN      // commit LSN of the newest transaction read to its end
+	skip     bool           // the open transaction was read before the connection was lost
+	reported time.Time      // when the last status update was sent
+	reset    atomic.Bool
+	beat     atomic.Int64 // unix nanoseconds of the newest heartbeat that came back
+}
+
+// Heartbeat is the prefix of the transactional logical messages that the relay
+// writes on a timer: they keep a quiet slot moving and prove that it does.
+const Heartbeat = "posthorn.heartbeat"
+
+// Backfill is the prefix of the messages by which init --backfill sends rows
+// that were in the table before the slot was.
+const Backfill = "posthorn.backfill"
+
+// tick bounds how long the reader waits before it looks after its duties.
+const tick = 250 * time.Millisecond
+
+// reportEvery is the time between status updates, well below a third of
+// SenderTimeout.
+const reportEvery = time.Second
+
+// errStopped ends reading, not the connection.
+var errStopped = errors.New("reading was stopped")
+
+// NewReader returns a reader that reads from conn, which must be streaming.
+func NewReader(conn *Conn, opts Options) *Reader {
+	return &Reader{opts: opts, conn: conn, stop: make(chan struct{}), mappings: map[uint32]*mapping{}}
+}
+
+// StopReading makes Run read nothing more, but keep the connection and the
+// reports going until its context ends. Call it once.
+func (r *Reader) StopReading() { close(r.stop) }
+
+// Reset makes Run give its connection up and open another, e.g. because the
+// server is shutting down, for which it waits until the stream is closed.
+func (r *Reader) Reset() { r.reset.Store(true) }
+
+// Beat returns when the newest heartbeat came back, zero for never.
+func (r *Reader) Beat() time.Time {
+	if ns := r.beat.Load(); ns != 0 {
+		return time.Unix(0, ns)
+	}
+	return time.Time{}
+}
+
+// Run reads until ctx ends, then reports the final position and closes the
+// connection. A lost connection is opened again. It returns nil after ctx
+// ended, else the error of Reopen.
+func (r *Reader) Run(ctx context.Context) error {
+	defer func() {
+		r.opts.Lease.revoke()
+		if r.conn != nil {
+			r.conn.Close()
+		}
+	}()
+	for {
+		err := r.serve(ctx)
+		if ctx.Err() != nil {
+			return r.report() // the last word: without it the next start reads again what is settled
+		}
+		var mapping *MappingError
+		if errors.As(err, &mapping) {
+			return err
+		}
+		r.opts.Lease.revoke()
+		r.conn.Close()
+		r.conn = nil
+		r.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "stream lost, reconnecting", slog.Any("err", err))
+		conn, err := r.opts.Reopen(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		r.conn, r.reported = conn, time.Time{}
+		clear(r.mappings)
+		r.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "stream resumed")
+	}
+}
+
+// serve reads until the connection is lost or ctx ends, and goes on reporting
+// after reading was stopped.
+func (r *Reader) serve(ctx context.Context) error {
+	if err := r.report(); err != nil {
+		return err
+	}
+	err := r.read(ctx)
+	for errors.Is(err, errStopped) && ctx.Err() == nil {
+		timer := time.NewTimer(tick)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+		if e := r.duties(ctx); e != nil {
+			return e
+		}
+	}
+	return err
+}
+
+func (r *Reader) read(ctx context.Context) error {
+	for {
+		if err := r.duties(ctx); err != nil {
+			return err
+		}
+		deadline := time.Now().Add(tick)
+		for time.Now().Before(deadline) {
+			if r.stopped() {
+				return errStopped
+			}
+			msg, err := r.conn.receive(deadline)
+			if err != nil {
+				return err
+			}
+			if msg == nil {
+				break
+			}
+			if err := r.handle(ctx, msg); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// duties are what must happen on time whatever else goes on.
+func (r *Reader) duties(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if r.reset.CompareAndSwap(true, false) {
+		return errors.New("connection given up")
+	}
+	if !r.opts.Lease.Valid() {
+		return errors.New("no status update was sent in time: the slot may be another's")
+	}
+	if time.Since(r.reported) >= reportEvery {
+		return r.report()
+	}
+	return nil
+}
+
+func (r *Reader) report() error {
+	if r.conn == nil {
+		return nil
+	}
+	if err := r.conn.report(r.opts.Flushed()); err != nil {
+		return fmt.Errorf("report position: %w", err)
+	}
+	r.reported = time.Now()
+	r.opts.Lease.renew()
+	return nil
+}
+
+func (r *Reader) stopped() bool {
+	select {
+	case <-r.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+func (r *Reader) handle(ctx context.Context, msg []byte) error {
+	if len(msg) == 0 {
+		return nil
+	}
+	switch msg[0] {
+	case pglogrepl.PrimaryKeepaliveMessageByteID:
+		keepalive, err := pglogrepl.ParsePrimaryKeepaliveMessage(msg[1:])
+		if err != nil {
+			return fmt.Errorf("parse keepalive: %w", err)
+		}
+		if r.tx == nil {
+			r.opts.Tracker.Idle(keepalive.ServerWALEnd)
+			r.opts.Sink.Passed(keepalive.ServerWALEnd)
+		}
+		if keepalive.ReplyRequested {
+			r.opts.FlushSoon()
+			return r.report()
+		}
+		return nil
+	case pglogrepl.XLogDataByteID:
+		data, err := pglogrepl.ParseXLogData(msg[1:])
+		if err != nil {
+			return fmt.Errorf("parse WAL data: %w", err)
+		}
+		if err := r.decode(ctx, data.WALData); err != nil {
+			return fmt.Errorf("decode stream at %s: %w", data.WALStart, err)
+		}
+	}
+	return nil
+}
+
+func (r *Reader) decode(ctx context.Context, src []byte) error {
+	if len(src) == 0 {
+		return errTruncated
+	}
+	kind, src := src[0], src[1:]
+	switch kind {
+	case msgBegin:
+		return r.begin(src)
+	case msgInsert:
+		return r.insert(ctx, src)
+	case msgCommit:
+		return r.commit(src)
+	case msgRelation:
+		return r.relation(src)
+	case msgMessage:
+		return r.message(ctx, src)
+	case msgType, msgOrigin, msgUpdate, msgDelete, msgTruncate:
+		return nil // a publication that somebody widened, or a custom type: not ours
+	}
+	return fmt.Errorf("unknown message %q", kind)
+}
+
+func (r *Reader) begin(src []byte) error {
+	m, err := decodeBegin(src)
+	if err != nil {
+		return err
+	}
+	r.next, r.txTime = 0, m.time
+	r.skip = m.commit <= r.ended
+	if r.skip || r.tx != nil && r.tx.Commit == m.commit {
+		return nil // read before the connection was lost, wholly or in part
+	}
+	r.tx = r.opts.Tracker.Begin(m.commit)
+	return nil
+}
+
+func (r *Reader) commit(src []byte) error {
+	m, err := decodeCommit(src)
+	if err != nil {
+		return err
+	}
+	if r.skip {
+		r.skip = false
+		return nil
+	}
+	if r.tx == nil || r.tx.Commit != m.commit {
+		return errors.New("commit of a transaction that was not begun")
+	}
+	r.opts.Tracker.Commit(r.tx, m.end)
+	r.opts.Sink.Passed(m.end)
+	r.tx, r.ended = nil, m.commit
+	return nil
+}
+
+func (r *Reader) relation(src []byte) error {
+	rel, err := decodeRelation(src)
+	if err != nil {
+		return err
+	}
+	if rel.schema != r.opts.Schema || rel.name != r.opts.Table {
+		r.opts.Logger.Warn("ignoring a table of the publication that is not source.table", slog.String("table", rel.schema+"."+rel.name))
+		r.mappings[rel.id] = nil
+		return nil
+	}
+	m, err := mapColumns(rel, r.opts.Columns)
+	if err != nil {
+		return &MappingError{Err: err}
+	}
+	r.mappings[rel.id] = m
+	return nil
+}
+
+// MappingError reports that the outbox table lacks a mapped column. Reading
+// cannot go on until the table or the configuration is mended.
+type MappingError struct{ Err error }
+
+func (e *MappingError) Error() string { return e.Err.Error() }
+func (e *MappingError) Unwrap() error { return e.Err }
+
+func (r *Reader) insert(ctx context.Context, src []byte) error {
+	id, row, err := decodeInsert(src, r.row)
+	if err != nil {
+		return err
+	}
+	r.row = row
+	m, known := r.mappings[id]
+	switch {
+	case !known:
+		return fmt.Errorf("row of relation %d, which was not described", id)
+	case m == nil, r.skip:
+		return nil
+	case r.seen():
+		return nil
+	}
+	return r.offer(ctx, m.event(row))
+}
+
+func (r *Reader) message(ctx context.Context, src []byte) error {
+	m, err := decodeMessage(src)
+	if err != nil {
+		return err
+	}
+	if !m.transactional { // arrives even when its transaction rolls back
+		return nil
+	}
+	switch {
+	case m.prefix == Heartbeat:
+		r.beat.Store(time.Now().UnixNano())
+		return nil
+	case m.prefix == Backfill, m.prefix == r.opts.Messages && m.prefix != "":
+	default:
+		return nil
+	}
+	if r.skip || r.seen() {
+		return nil
+	}
+	e, err := messageEvent(m.content)
+	if err != nil {
+		r.opts.Logger.LogAttrs(ctx, slog.LevelError, "ignoring a logical message that is no event",
+			slog.String("prefix", m.prefix), slog.String("position", event.Position{LSN: r.tx.Commit, Index: r.next - 1}.String()), slog.Any("err", err))
+		return nil
+	}
+	return r.offer(ctx, e)
+}
+
+// seen counts the event that was just read and reports whether it was offered
+// before the connection was lost.
+func (r *Reader) seen() bool {
+	at := r.next
+	r.next++
+	return r.tx != nil && r.tx.Commit == r.last.LSN && at <= r.last.Index
+}
+
+// offer hands e over, and holds reading, with the duties done, while there is
+// no room for it.
+func (r *Reader) offer(ctx context.Context, e *event.Event) error {
+	if r.tx == nil {
+		return errors.New("event outside a transaction")
+	}
+	e.Position = event.Position{LSN: r.tx.Commit, Index: r.next - 1}
+	e.CommittedAt, e.Tx = r.txTime, r.tx
+	if e.CreatedAt.IsZero() {
+		e.CreatedAt = r.txTime
+	}
+	r.opts.Tracker.Add(r.tx, 1)
+	for !r.opts.Sink.Offer(e) {
+		timer := time.NewTimer(tick)
+		select {
+		case <-r.opts.Sink.Room():
+		case <-timer.C:
+		case <-r.stop:
+			timer.Stop()
+			return errStopped
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+		timer.Stop()
+		if err := r.duties(ctx); err != nil {
+			r.opts.Tracker.Add(r.tx, -1) // it is read again when the stream is back
+			return err
+		}
+	}
+	r.last = e.Position
+	return nil
+}

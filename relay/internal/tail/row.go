@@ -1,0 +1,163 @@
+package tail
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/posthorn/posthorn/relay/internal/event"
+)
+
+// Columns names the outbox table's columns. An empty name means that the table
+// has no such column; ID, Type and Payload are required.
+type Columns struct {
+	ID, Type, Tenant, Key, Payload, Headers, CreatedAt string
+}
+
+// Named returns the logical names and the columns that stand for them, in the
+// order of the outbox table, without those that are not mapped.
+func (c Columns) Named() [][2]string {
+	all := [][2]string{
+		{"id", c.ID},
+		{"type", c.Type},
+		{"tenant", c.Tenant},
+		{"key", c.Key},
+		{"payload", c.Payload},
+		{"headers", c.Headers},
+		{"created_at", c.CreatedAt},
+	}
+	named := all[:0]
+	for _, pair := range all {
+		if pair[1] != "" {
+			named = append(named, pair)
+		}
+	}
+	return named
+}
+
+// OIDs of the types whose text Postgres has checked already.
+const (
+	oidJSON  = 114
+	oidJSONB = 3802
+)
+
+// mapping says at which place of a relation's rows each of our columns stands;
+// -1 where the table has none.
+type mapping struct {
+	id, typ, tenant, key, payload, headers, createdAt int
+	checked                                           bool // Postgres guarantees that payload is JSON
+}
+
+// mapColumns finds c's columns in rel.
+func mapColumns(rel *relation, c Columns) (*mapping, error) {
+	var missing []string
+	find := func(name string) int {
+		if name == "" {
+			return -1
+		}
+		for i, col := range rel.columns {
+			if col.name == name {
+				return i
+			}
+		}
+		missing = append(missing, name)
+		return -1
+	}
+	m := &mapping{
+		id: find(c.ID), typ: find(c.Type), tenant: find(c.Tenant), key: find(c.Key),
+		payload: find(c.Payload), headers: find(c.Headers), createdAt: find(c.CreatedAt),
+	}
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("table %s.%s has no column %s: mend the table or source.columns", rel.schema, rel.name, strings.Join(missing, ", "))
+	}
+	t := rel.columns[m.payload].typ
+	m.checked = t == oidJSON || t == oidJSONB
+	return m, nil
+}
+
+// event makes the event of one row. What the row holds never stops the stream:
+// a row that cannot be delivered becomes an event that says so.
+func (m *mapping) event(row []value) *event.Event {
+	at := func(i int) []byte {
+		if i < 0 || i >= len(row) {
+			return nil
+		}
+		return row[i].data
+	}
+	e := &event.Event{
+		ID:     event.IDOf(string(at(m.id))),
+		Type:   string(at(m.typ)),
+		Tenant: string(at(m.tenant)),
+		Key:    string(at(m.key)),
+	}
+	// One allocation for both: the message's buffer is used again.
+	payload, headers := at(m.payload), at(m.headers)
+	both := append(append(make([]byte, 0, len(payload)+len(headers)), payload...), headers...)
+	e.Payload = both[:len(payload):len(payload)]
+	if len(headers) > 0 {
+		e.Headers = both[len(payload):]
+	}
+	if m.createdAt >= 0 {
+		e.CreatedAt = parseTime(string(at(m.createdAt)))
+	}
+	e.Invalid = m.invalid(e, at(m.id))
+	return e
+}
+
+func (m *mapping) invalid(e *event.Event, id []byte) string {
+	switch {
+	case len(id) == 0:
+		return "the event has no id"
+	case e.Type == "":
+		return "the event has no type"
+	case len(e.Payload) == 0:
+		return "the event has no payload"
+	case !m.checked && !json.Valid(e.Payload):
+		return "the payload is not JSON"
+	}
+	return ""
+}
+
+// timeLayouts are how Postgres writes timestamptz and timestamp with
+// DateStyle ISO, which the stream's connection sets.
+var timeLayouts = []string{"2006-01-02 15:04:05.999999-07", "2006-01-02 15:04:05.999999-07:00", "2006-01-02 15:04:05.999999", "2006-01-02"}
+
+// parseTime returns the zero time for what it cannot read, such as infinity.
+func parseTime(s string) time.Time {
+	for _, layout := range timeLayouts {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t.UTC()
+		}
+	}
+	return time.Time{}
+}
+
+// messageEvent makes the event of a logical message's JSON content:
+// {"id": …, "type": …, "payload": …} and optionally tenant, key, headers and
+// created_at. It returns an error for content that is not such an object.
+func messageEvent(content []byte) (*event.Event, error) {
+	var m struct {
+		ID        string          `json:"id"`
+		Type      string          `json:"type"`
+		Tenant    string          `json:"tenant"`
+		Key       string          `json:"key"`
+		Payload   json.RawMessage `json:"payload"`
+		Headers   json.RawMessage `json:"headers"`
+		CreatedAt time.Time       `json:"created_at"`
+	}
+	if err := json.Unmarshal(content, &m); err != nil {
+		return nil, fmt.Errorf("decode message: %w", err)
+	}
+	if m.ID == "" || m.Type == "" || len(m.Payload) == 0 {
+		return nil, fmt.Errorf("decode message: id, type and payload are required")
+	}
+	e := &event.Event{
+		ID: event.IDOf(m.ID), Type: m.Type, Tenant: m.Tenant, Key: m.Key,
+		Payload: m.Payload, CreatedAt: m.CreatedAt,
+	}
+	if len(m.Headers) > 0 && string(m.Headers) != "null" {
+		e.Headers = m.Headers
+	}
+	return e, nil
+}

@@ -1,0 +1,211 @@
+// Package relay runs the relay: it wires the stages of one event's way
+// together and looks after their lives. The way itself is in the packages
+// below: tail → route → lane → ledger, and back to tail.
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/posthorn/posthorn/config"
+	"github.com/posthorn/posthorn/relay/internal/admin"
+	"github.com/posthorn/posthorn/relay/internal/egress"
+	"github.com/posthorn/posthorn/relay/internal/tail"
+)
+
+// Relay is one relay process. Use New, then Run.
+type Relay struct {
+	cfg       *config.Config
+	version   string
+	logger    *slog.Logger
+	endpoints endpoints
+	databases *databases
+	client    *egress.Client
+	metrics   *admin.Metrics
+	holder    string // how the ledger names this process
+
+	role    atomic.Value // string, of admin's roles
+	running atomic.Pointer[session]
+	slot    atomic.Pointer[slotReading]
+}
+
+// slotReading is how the slot stood when it was looked at.
+type slotReading struct {
+	tail.SlotStatus
+	at time.Time
+}
+
+// New returns a relay for a valid configuration. It connects to nothing.
+func New(cfg *config.Config, version string, logger *slog.Logger) (*Relay, error) {
+	eps, err := translate(cfg, version)
+	if err != nil {
+		return nil, err
+	}
+	dbs, err := openDatabases(cfg)
+	if err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	r := &Relay{
+		cfg: cfg, version: version, logger: logger, endpoints: eps, databases: dbs,
+		client: egress.New(egressOptions(cfg)),
+		holder: fmt.Sprintf("%s/%d", host, os.Getpid()),
+	}
+	r.role.Store(admin.RoleConnecting)
+	r.metrics = admin.NewMetrics(version, r.snapshot)
+	return r, nil
+}
+
+// Run delivers until ctx ends, then stops gracefully, within the
+// configuration's stop_timeout, and returns nil. While another relay holds the
+// slot it waits. It returns an error when something is wrong that trying again
+// cannot mend.
+func (r *Relay) Run(ctx context.Context) error {
+	defer r.databases.close()
+	defer r.client.Close()
+	server, err := admin.Listen(ctx, r.cfg.HTTP.Listen, r.metrics, r.snapshot, r.logger)
+	if err != nil {
+		return err
+	}
+	r.logger.LogAttrs(ctx, slog.LevelInfo, "posthorn starts", slog.String("version", r.version),
+		slog.String("listen", server.Addr()), slog.Int("endpoints", len(r.endpoints.lanes)))
+
+	// Health is answered until the stop is over, hence a context of its own.
+	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBackground()
+	g, background := errgroup.WithContext(background)
+	g.Go(func() error { return server.Run(background) })
+	g.Go(func() error { return r.watchSlot(background) })
+	g.Go(func() error {
+		defer stopBackground()
+		until, cancel := mergeDone(ctx, background)
+		defer cancel()
+		return r.runSessions(until)
+	})
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	r.logger.LogAttrs(ctx, slog.LevelInfo, "posthorn stopped")
+	return nil
+}
+
+// mergeDone returns a context that ends with either of two.
+func mergeDone(a, b context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(a)
+	stop := context.AfterFunc(b, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// runSessions delivers whenever the slot is ours, until ctx ends.
+func (r *Relay) runSessions(ctx context.Context) error {
+	for {
+		s, err := r.acquire(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		r.running.Store(s)
+		r.role.Store(admin.RoleActive)
+		err = s.run(ctx)
+		r.running.Store(nil)
+		r.role.Store(admin.RoleConnecting)
+		if !errors.Is(err, errTakenOver) {
+			return err
+		}
+		r.logger.LogAttrs(ctx, slog.LevelWarn, "another relay took the slot, waiting for it to be free")
+	}
+}
+
+// slotEvery is how often the slot is looked at for metrics.
+const slotEvery = 5 * time.Second
+
+// watchSlot reads how the slot stands, on standbys too.
+func (r *Relay) watchSlot(ctx context.Context) error {
+	ticker := time.NewTicker(slotEvery)
+	defer ticker.Stop()
+	for {
+		if status, err := r.databases.source.SlotStatus(ctx); err == nil && status.Exists {
+			r.slot.Store(&slotReading{SlotStatus: status, at: time.Now()})
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// snapshot is how the relay does now, for metrics and health.
+func (r *Relay) snapshot() admin.Snapshot {
+	role, _ := r.role.Load().(string)
+	s := admin.Snapshot{Role: role}
+	if slot := r.slot.Load(); slot != nil && time.Since(slot.at) < 6*slotEvery {
+		s.SlotLag, s.SlotRetained, s.SlotKnown = slot.Lag, slot.Retained, true
+	}
+	if running := r.running.Load(); running != nil {
+		running.describe(&s)
+	}
+	return s
+}
+
+// databases are the pools of ordinary connections.
+type databases struct {
+	source *tail.Source
+	ledger *pgxpool.Pool // the source's own when both are one database
+}
+
+// poolSize bounds each pool: the writer, the lanes' queries and housekeeping.
+const poolSize = 8
+
+func openDatabases(cfg *config.Config) (*databases, error) {
+	source, err := openPool(cfg.Database.URL.Reveal())
+	if err != nil {
+		return nil, fmt.Errorf("open database.url: %w", err)
+	}
+	d := &databases{ledger: source, source: &tail.Source{
+		Pool: source, Table: tail.ParseTable(cfg.Source.Table), Publication: cfg.Source.Publication, Slot: cfg.Source.Slot, Mapped: cfg.Source.Columns,
+	}}
+	if cfg.Ledger.URL != cfg.Database.URL {
+		if d.ledger, err = openPool(cfg.Ledger.URL.Reveal()); err != nil {
+			source.Close()
+			return nil, fmt.Errorf("open ledger.url: %w", err)
+		}
+	}
+	return d, nil
+}
+
+func openPool(url string) (*pgxpool.Pool, error) {
+	c, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	if c.ConnConfig.RuntimeParams["application_name"] == "" {
+		c.ConnConfig.RuntimeParams["application_name"] = "posthorn"
+	}
+	if c.ConnConfig.ConnectTimeout == 0 {
+		c.ConnConfig.ConnectTimeout = 10 * time.Second
+	}
+	c.MaxConns = max(poolSize, c.MaxConns)
+	// Background connects; a pool does not wait for the server.
+	return pgxpool.NewWithConfig(context.Background(), c)
+}
+
+func (d *databases) close() {
+	if d.ledger != d.source.Pool {
+		d.ledger.Close()
+	}
+	d.source.Pool.Close()
+}
