@@ -308,6 +308,9 @@ func (l *lane) unblock(checked []int64, blocked map[int64]event.Position) {
 				first, still = at, true
 			}
 		}
+		if still {
+			l.claimSoon(time.Now()) // the next of the key has become due
+		}
 		switch {
 		case l.allBlocked:
 		case still:

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posthorn/posthorn/config"
+)
+
+// The exit codes; exitHelp tells users of them.
+const (
+	exitOK      = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitConfig  = 3
+	exitFinding = 4
+)
+
+const exitHelp = `Exit codes:
+  0  done
+  1  failed
+  2  wrong usage
+  3  the configuration is invalid or cannot be read
+  4  doctor found what must be mended, or health found no healthy relay
+`
+
+// globals is what every command has: the global flags and the process' own
+// streams and environment.
+type globals struct {
+	ConfigPath string // "" looks in the usual places
+	Output     string // text or json
+
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	env    []string // as os.Environ returns it
+
+	started bool // a command's own code runs: errors are no longer usage
+}
+
+// exitError is an error with an exit code other than exitFailed.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// usagef returns the error of a command that was called wrongly.
+func usagef(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// execute runs the command line args and returns the exit code.
+func execute(ctx context.Context, g *globals, args []string) int {
+	root := newRootCommand(g)
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitOK
+	}
+	var exit *exitError
+	code := exitFailed
+	switch {
+	case errors.As(err, &exit):
+		code = exit.code
+	case !g.started:
+		code = exitUsage
+	}
+	if text := err.Error(); text != "" {
+		_, _ = fmt.Fprintf(g.stderr, "posthorn: %s\n", text)
+	}
+	if code == exitUsage {
+		_, _ = fmt.Fprintf(g.stderr, "See '%s --help'.\n", cmd.CommandPath())
+	}
+	return code
+}
+
+func newRootCommand(g *globals) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "posthorn",
+		Short: "Posthorn delivers the events of a Postgres outbox as signed webhooks",
+		Long: `Posthorn is a transactional-outbox relay for Postgres. The application inserts
+events into an outbox table in its own transaction; Posthorn reads what was
+committed from the replication stream and delivers it, signed, to every
+endpoint that wants it, again and again until it arrives.
+
+` + exitHelp,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if g.Output != "text" && g.Output != "json" {
+				return usagef("--output is text or json, not %q", g.Output)
+			}
+			g.started = true
+			return nil
+		},
+	}
+	root.SetIn(g.stdin)
+	root.SetOut(g.stdout)
+	root.SetErr(g.stderr)
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.PersistentFlags().StringVar(&g.ConfigPath, "config", "", "configuration `file` (default: posthorn.yaml, .toml or .json here or in /etc/posthorn)")
+	root.PersistentFlags().StringVar(&g.Output, "output", "text", "text or json")
+	root.AddCommand(
+		newInitCommand(g),
+		newRunCommand(g),
+		newVersionCommand(g),
+	)
+	return root
+}
+
+// load reads the configuration. Its errors have an exit code of their own.
+func (g *globals) load() (*config.Config, error) {
+	cfg, err := config.Load(g.ConfigPath, g.env)
+	if err == nil {
+		return cfg, nil
+	}
+	var problems *config.Error
+	if errors.As(err, &problems) {
+		n, noun := len(problems.Problems), "problems"
+		if n == 1 {
+			noun = "problem"
+		}
+		err = fmt.Errorf("the configuration has %d %s:\n%w", n, noun, err)
+	}
+	return nil, &exitError{exitConfig, err}
+}
+
+// printf writes to standard output. A command whose reader went away ends by
+// SIGPIPE; any other failure to print has nobody to be told to.
+func (g *globals) printf(format string, args ...any) {
+	_, _ = fmt.Fprintf(g.stdout, format, args...)
+}
+
+// printJSON writes v to standard output, indented.
+func (g *globals) printJSON(v any) error {
+	e := json.NewEncoder(g.stdout)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// getenv returns the variable's value, "" when it is not set.
+func (g *globals) getenv(name string) string {
+	for _, kv := range g.env {
+		if value, ok := strings.CutPrefix(kv, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}

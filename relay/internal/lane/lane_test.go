@@ -1,0 +1,260 @@
+package lane
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/url"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/posthorn/posthorn/relay/internal/egress"
+	"github.com/posthorn/posthorn/relay/internal/event"
+	"github.com/posthorn/posthorn/relay/internal/ledger"
+	"github.com/posthorn/posthorn/transforms"
+)
+
+func testEndpoint(t *testing.T, change func(*Endpoint)) *Endpoint {
+	t.Helper()
+	body, err := transforms.ParseTemplate("{{ .Payload }}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse("http://receiver.test/hook")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ep := &Endpoint{
+		ID: event.EndpointID("e"), Name: "e", URL: u, Method: "POST", ContentType: "application/json", Body: body,
+		Timeout: 5 * time.Second, Concurrency: 8, Retry: Retry{Schedule: []time.Duration{time.Second, 2 * time.Second}},
+	}
+	change(ep)
+	return ep
+}
+
+// bench is a set of one lane beside a fake ledger and a fake receiver.
+type bench struct {
+	set    *Set
+	ledger *fakeLedger
+	stop   func()
+}
+
+func newBench(t *testing.T, ep *Endpoint, seed uint64, buffer int64, answer func(q *egress.Request) (int, time.Duration)) *bench {
+	t.Helper()
+	b := &bench{ledger: newFakeLedger(seed)}
+	b.set = NewSet(Options{
+		Endpoints: []*Endpoint{ep}, Store: b.ledger, Sender: &fakeSender{answer}, Permit: func() bool { return true },
+		Buffer: buffer, MaxHold: 3 * time.Second, Meter: noMeter{}, Logger: slog.New(slog.DiscardHandler),
+	}, nil)
+	b.set.Passed()
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { b.ledger.run(ctx) })
+	running.Go(func() {
+		if err := b.set.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	b.stop = func() { cancel(); running.Wait() }
+	return b
+}
+
+// offer gives the lane n events, as fast as the buffer admits them.
+func (b *bench) offer(ctx context.Context, n int, key func(i int) string) {
+	for i := range n {
+		e := &event.Event{
+			ID: uuid.NewSHA1(uuid.Nil, fmt.Append(nil, i)), Type: "t", Key: key(i), CommittedAt: time.Now(),
+			Position: event.Position{LSN: event.LSN(1 + i/3), Index: int64(i % 3)},
+			Payload:  fmt.Appendf(nil, `{"n":%d,"key":%q}`, i, key(i)),
+		}
+		for !b.set.Admit(e) {
+			<-b.set.Room()
+		}
+		b.set.Share(e, 1)
+		b.set.Enqueue(ctx, 0, event.DeliveryID(e.ID, b.set.opts.Endpoints[0].ID), e)
+	}
+}
+
+// eventually waits, in the bubble's time, until done.
+func eventually(t *testing.T, limit time.Duration, done func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for !done() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not done after %s", limit)
+		}
+		time.Sleep(10 * time.Millisecond) // of the bubble's clock: a poll, no wait
+	}
+}
+
+type sent struct {
+	N   int
+	Key string
+}
+
+// TestKeyOrderHoldsWhateverHappens sends events of few keys to a receiver that
+// fails in every way, with a ledger that answers late, and holds that an event
+// is sent only when the ones before of its key are final.
+func TestKeyOrderHoldsWhateverHappens(t *testing.T) {
+	for seed := range uint64(60) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { checkKeyOrder(t, seed) })
+		})
+	}
+}
+
+func checkKeyOrder(t *testing.T, seed uint64) {
+	random := rand.New(rand.NewPCG(seed, 2))
+	const n = 400
+	keys := 1 + random.IntN(12)
+	schedule := []time.Duration{200 * time.Millisecond, time.Second, time.Second, time.Second, 2 * time.Second}
+	ep := testEndpoint(t, func(ep *Endpoint) {
+		ep.Ordered, ep.Concurrency = true, 1+random.IntN(16)
+		ep.Retry = Retry{Schedule: schedule, Jitter: 0.5}
+	})
+	var mu sync.Mutex
+	tries := map[int]int{}
+	ended := map[string]int{} // by key, the newest event that is final, +1
+	failShare := random.Float64() * 0.6
+	delivered := 0
+	b := newBench(t, ep, seed, int64(20+random.IntN(100))*1100, func(q *egress.Request) (int, time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		var s sent
+		if err := json.Unmarshal(q.Body, &s); err != nil {
+			t.Error(err)
+		}
+		for before := s.N - keys; before >= 0; before -= keys {
+			if before >= ended[s.Key] {
+				t.Errorf("event %d of key %s was sent before event %d was final", s.N, s.Key, before)
+			}
+			break
+		}
+		tries[s.N]++
+		after := time.Duration(random.IntN(50)) * time.Millisecond
+		if random.Float64() < 0.02 {
+			after = 4 * time.Second // longer than the hold
+		}
+		if random.Float64() < failShare {
+			if tries[s.N] > len(schedule) {
+				ended[s.Key] = s.N + 1
+			}
+			return 500, after
+		}
+		delivered++
+		ended[s.Key] = s.N + 1
+		return 200, after
+	})
+	b.offer(t.Context(), n, func(i int) string { return fmt.Sprint("k", i%keys) })
+	eventually(t, 6*time.Hour, func() bool { return b.ledger.finished() == n })
+	b.stop()
+	if len(b.ledger.pending) != 0 {
+		t.Errorf("%d deliveries are left in pending", len(b.ledger.pending))
+	}
+	if used := b.set.Buffered(); used != 0 {
+		t.Errorf("%d bytes are left in the buffer", used)
+	}
+	if got := len(tries); got != n {
+		t.Errorf("%d events were sent, want %d", got, n)
+	}
+	t.Logf("keys %d, failing %.2f: delivered %d, parked %d times", keys, failShare, delivered, b.ledger.puts)
+}
+
+func TestHealthyEndpointNeedsNoPending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ep := testEndpoint(t, func(*Endpoint) {})
+		b := newBench(t, ep, 1, 100*1100, func(*egress.Request) (int, time.Duration) { return 200, time.Millisecond })
+		b.offer(t.Context(), 5000, func(int) string { return "" })
+		eventually(t, time.Minute, func() bool { return b.ledger.finished() == 5000 })
+		b.stop()
+		if b.ledger.puts != 0 {
+			t.Errorf("%d records went to pending, want none", b.ledger.puts)
+		}
+	})
+}
+
+func TestSlowEndpointOverflowsAndDrains(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ep := testEndpoint(t, func(ep *Endpoint) { ep.Concurrency = 1 })
+		var mu sync.Mutex
+		seen := map[string]int{}
+		b := newBench(t, ep, 1, 200*1100, func(q *egress.Request) (int, time.Duration) {
+			mu.Lock()
+			defer mu.Unlock()
+			seen[string(q.Body)]++
+			return 200, 100 * time.Millisecond
+		})
+		start := time.Now()
+		b.offer(t.Context(), 2000, func(int) string { return "" })
+		if took := time.Since(start); took > 20*time.Second {
+			t.Errorf("reading 2000 events took %s beside an endpoint that does 10 a second", took)
+		}
+		eventually(t, time.Hour, func() bool { return b.ledger.finished() == 2000 })
+		b.stop()
+		for body, n := range seen {
+			if n != 1 {
+				t.Errorf("%s was sent %d times", body, n)
+			}
+		}
+		if b.set.lanes[0].overflow {
+			t.Error("the lane still overflows after its backlog was drained")
+		}
+	})
+}
+
+func TestFailingEndpointIsProbedAndRecovers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ep := testEndpoint(t, func(ep *Endpoint) {
+			ep.Retry = Retry{Schedule: []time.Duration{10 * time.Minute, 10 * time.Minute}}
+		})
+		start := time.Now()
+		var mu sync.Mutex
+		var attempts []time.Duration
+		b := newBench(t, ep, 1, 1<<20, func(*egress.Request) (int, time.Duration) {
+			mu.Lock()
+			defer mu.Unlock()
+			attempts = append(attempts, time.Since(start))
+			if time.Since(start) < 2*time.Minute {
+				return 0, 0
+			}
+			return 200, 0
+		})
+		b.offer(t.Context(), 300, func(int) string { return "" })
+		eventually(t, time.Minute+55*time.Second, func() bool { return time.Since(start) > time.Minute+50*time.Second })
+		mu.Lock()
+		if n := len(attempts); n < 8 || n > 30 {
+			t.Errorf("%d attempts at an endpoint that refuses for 110 s, want the first few and some probes: %v", n, attempts)
+		}
+		mu.Unlock()
+		eventually(t, 30*time.Minute, func() bool { return b.ledger.finished() == 300 })
+		b.stop()
+	})
+}
+
+func TestLongRequestDoesNotHoldTheSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ep := testEndpoint(t, func(ep *Endpoint) { ep.Concurrency, ep.Timeout = 1, time.Minute })
+		b := newBench(t, ep, 1, 1<<20, func(*egress.Request) (int, time.Duration) { return 200, 30 * time.Second })
+		start := time.Now()
+		settledAfter := map[uuid.UUID]time.Duration{}
+		var states []ledger.State
+		b.ledger.settled = func(r *ledger.Record) { settledAfter[r.ID] = time.Since(start); states = append(states, r.State) }
+		b.offer(t.Context(), 2, func(int) string { return "" })
+		eventually(t, 10*time.Minute, func() bool { return b.ledger.finished() == 2 })
+		b.stop()
+		for id, after := range settledAfter {
+			if after > 4*time.Second {
+				t.Errorf("%s was settled only after %s", id, after)
+			}
+		}
+		if len(states) != 2 || states[0] != ledger.Sending && states[1] != ledger.Sending {
+			t.Errorf("settled as %v, want one as sending", states)
+		}
+	})
+}
