@@ -119,12 +119,17 @@ func newDatabaseOn(t testing.TB, s *postgres.Server) *database {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool, err := pgxpool.New(ctx, url)
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.MaxConns = 20
+	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	db := &database{url: url, slot: "slot_" + pool.Config().ConnConfig.Database, pool: pool}
+	db := &database{url: url, slot: "slot_" + config.ConnConfig.Database, pool: pool}
 	t.Cleanup(func() { db.dropSlot(t) })
 	return db
 }

@@ -141,22 +141,21 @@ func (i *initializer) lock(ctx context.Context) (unlock func(), err error) {
 	return unlock, nil
 }
 
-// sqlOutboxDone asks whether the outbox exists and belongs to somebody else,
-// such as the DBA who ran init --sql.
-const sqlOutboxDone = `SELECT NOT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass($1)`
+// sqlOutboxDone asks whether the outbox is there with its functions. Creating
+// it again would change nothing, but wait for a lock, and make inserts wait.
+const sqlOutboxDone = `SELECT to_regclass('posthorn.outbox') IS NOT NULL AND to_regprocedure('posthorn.uuid_v7()') IS NOT NULL
+  AND to_regprocedure('posthorn.publish(text, json, text, text, json, uuid)') IS NOT NULL`
 
 func (i *initializer) outbox(ctx context.Context) error {
 	source := i.databases.source
 	if i.cfg.Source.Table == ownTable {
 		var done bool
-		err := source.Pool.QueryRow(ctx, sqlOutboxDone, ownTable).Scan(&done)
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-			return fmt.Errorf("look for table %s: %w", ownTable, err)
+		err := source.Pool.QueryRow(ctx, sqlOutboxDone).Scan(&done)
+		if err == nil && !done {
+			_, err = source.Pool.Exec(ctx, outbox.Schema())
 		}
-		if !done {
-			if _, err := source.Pool.Exec(ctx, outbox.Schema()); err != nil {
-				return fmt.Errorf("create table %s: %w", ownTable, err)
-			}
+		if err != nil {
+			return fmt.Errorf("create table %s: %w", ownTable, err)
 		}
 	}
 	if _, err := source.Columns(ctx); err != nil {

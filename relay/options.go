@@ -9,7 +9,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/posthorn/posthorn/config"
-	"github.com/posthorn/posthorn/relay/internal/egress"
 	"github.com/posthorn/posthorn/relay/internal/event"
 	"github.com/posthorn/posthorn/relay/internal/lane"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
@@ -123,8 +122,4 @@ func translateSignature(s config.Signature, c *config.Endpoint) (lane.Signature,
 		signature.Keys = append(signature.Keys, lane.Key{Key: key, Expires: p.Expires})
 	}
 	return signature, nil
-}
-
-func egressOptions(cfg *config.Config) egress.Options {
-	return egress.Options{Allow: cfg.Egress.Allow, Deny: cfg.Egress.Deny}
 }

@@ -30,7 +30,8 @@ type Relay struct {
 	databases *databases
 	client    *egress.Client
 	metrics   *admin.Metrics
-	holder    string // how the ledger names this process
+	lease     *tail.Lease // whether the slot is ours
+	holder    string      // how the ledger names this process
 
 	role    atomic.Value // string, of admin's roles
 	running atomic.Pointer[session]
@@ -59,9 +60,10 @@ func New(cfg *config.Config, version string, logger *slog.Logger) (*Relay, error
 	}
 	r := &Relay{
 		cfg: cfg, version: version, logger: logger, endpoints: eps, databases: dbs,
-		client: egress.New(egressOptions(cfg)),
+		lease:  tail.NewLease(),
 		holder: fmt.Sprintf("%s/%d", host, os.Getpid()),
 	}
+	r.client = egress.New(egress.Options{Allow: cfg.Egress.Allow, Deny: cfg.Egress.Deny, Permit: r.lease.Valid})
 	r.role.Store(admin.RoleConnecting)
 	r.metrics = admin.NewMetrics(version, r.snapshot)
 	return r, nil
@@ -195,6 +197,7 @@ func openPool(url string) (*pgxpool.Pool, error) {
 	if c.ConnConfig.RuntimeParams["application_name"] == "" {
 		c.ConnConfig.RuntimeParams["application_name"] = "posthorn"
 	}
+	c.ConnConfig.DialFunc = tail.Dial
 	if c.ConnConfig.ConnectTimeout == 0 {
 		c.ConnConfig.ConnectTimeout = 10 * time.Second
 	}

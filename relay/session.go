@@ -22,7 +22,6 @@ import (
 type session struct {
 	relay   *Relay
 	ledger  *ledger.Ledger
-	lease   *tail.Lease
 	tracker *tail.Tracker
 	reader  *tail.Reader
 	router  *route.Router
@@ -51,9 +50,9 @@ func (r *Relay) newSession(ctx context.Context, led *ledger.Ledger, conn *tail.C
 	if err != nil {
 		return nil, err
 	}
-	s := &session{relay: r, ledger: led, lease: tail.NewLease(), tracker: tail.NewTracker(place.Flushed), columns: columns}
+	s := &session{relay: r, ledger: led, tracker: tail.NewTracker(place.Flushed), columns: columns}
 	s.lanes = lane.NewSet(lane.Options{
-		Endpoints: r.endpoints.lanes, Store: led, Sender: r.client, Permit: s.lease.Valid,
+		Endpoints: r.endpoints.lanes, Store: led, Sender: r.client, Permit: r.lease.Valid,
 		Buffer: int64(r.cfg.Source.Buffer), MaxHold: r.cfg.Source.MaxHold, Meter: r.metrics, Logger: r.logger,
 	}, backlogs)
 	if err := s.lanes.LoadKeys(ctx); err != nil {
@@ -67,7 +66,7 @@ func (r *Relay) newSession(ctx context.Context, led *ledger.Ledger, conn *tail.C
 	})
 	s.reader = tail.NewReader(conn, tail.Options{
 		Schema: r.databases.source.Table.Schema, Table: r.databases.source.Table.Name, Columns: columns, Messages: r.cfg.Source.Messages,
-		Tracker: s.tracker, Sink: s.router, Lease: s.lease, Flushed: led.Flushed, FlushSoon: led.FlushSoon,
+		Tracker: s.tracker, Sink: s.router, Lease: r.lease, Flushed: led.Flushed, FlushSoon: led.FlushSoon,
 		Reopen: s.reopen, Logger: r.logger,
 	})
 	r.logger.LogAttrs(ctx, slog.LevelInfo, "slot acquired, delivering", slog.String("slot", r.cfg.Source.Slot), slog.Int64("epoch", place.Epoch),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"math/rand/v2"
 	"net"
@@ -68,10 +69,10 @@ the share --fail of them with --status, so that retries can be watched. With
 	f.StringVar(&o.secret, "secret", "", "the signing secret")
 	f.StringVar(&o.signature.Scheme, "scheme", "hmac", "hmac or standard-webhooks")
 	f.StringVar(&o.signature.Header, "header", "", "hmac: the `name` of the signature's header")
-	f.StringVar(&o.signature.Algorithm, "algorithm", "sha256", "hmac: sha256, sha512 or sha1")
-	f.StringVar(&o.signature.Encoding, "encoding", "hex", "hmac: hex, base64 or base64url")
-	f.StringVar(&o.signature.Content, "content", "{body}", "hmac: what is signed, of {id}, {timestamp} and {body}")
-	f.StringVar(&o.signature.Value, "value", "{signature}", "hmac: what is sent, of {signature}, {id} and {timestamp}")
+	f.StringVar(&o.signature.Algorithm, "algorithm", "", "hmac: sha256, sha512 or sha1 (default sha256)")
+	f.StringVar(&o.signature.Encoding, "encoding", "", "hmac: hex, base64 or base64url (default hex)")
+	f.StringVar(&o.signature.Content, "content", "", "hmac: what is signed, of {id}, {timestamp} and {body} (default {body})")
+	f.StringVar(&o.signature.Value, "value", "", "hmac: what is sent, of {signature}, {id} and {timestamp} (default {signature})")
 	f.Float64Var(&o.fail, "fail", 0, "the `share` of requests, 0 to 1, to answer with --status")
 	f.IntVar(&o.status, "status", http.StatusServiceUnavailable, "the status of requests that --fail picks")
 	f.IntVar(&o.count, "count", 0, "end after this many requests; 0 for no end")
@@ -164,7 +165,7 @@ func listen(ctx context.Context, g *globals, o listenOptions, v *verifier) error
 	if err := server.Shutdown(stopping); err != nil {
 		_ = server.Close() // who still sends after that long is cut off
 	}
-	<-served
+	_ = <-served // that the server was closed
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if o.count > 0 && l.wrong > 0 {
@@ -187,7 +188,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	seen := describeRequest(r, body, time.Now())
 	seen.Status = http.StatusOK
-	if l.options.fail > rand.Float64() { //nolint:gosec // picks requests, keeps no secret
+	if l.options.fail > rand.Float64() {
 		seen.Status = l.options.status
 	}
 	if l.verifier != nil {
@@ -227,7 +228,7 @@ func (l *listener) note(seen receivedRequest, body []byte) bool {
 // readBody reads a body of at most limit bytes. When it cannot, it answers the
 // request and returns an error.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength, limit)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if err == nil {
 		return body, nil
 	}

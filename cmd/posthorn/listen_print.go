@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -93,13 +92,13 @@ func shown(text string) string {
 			break
 		}
 	}
-	return printable(text)
+	return printable(strings.ReplaceAll(text, "\n", "; "))
 }
 
-// printable replaces what could control a terminal.
+// printable replaces what could control a terminal, but for line breaks.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) || r == '\n' || r == '\t' {
+		if unicode.IsPrint(r) || r == '\n' {
 			return r
 		}
 		return unicode.ReplacementChar
@@ -122,21 +121,18 @@ func (p *requestPrinter) request(r receivedRequest, body []byte) {
 		_ = e.Encode(r) // as with printf, nobody could be told
 		return
 	}
-	parts := []string{r.Time.Format(time.TimeOnly), r.Method, r.Path}
-	if r.Event != "" {
-		parts = append(parts, r.Event)
-	}
+	line := strings.TrimSuffix(fmt.Sprintf("%s %s %s %s", r.Time.Format(time.TimeOnly), r.Method, r.Path, r.Event), " ")
 	if r.Delivery != "" {
-		parts = append(parts, r.Delivery)
+		line += ", delivery " + r.Delivery
 	}
 	switch {
 	case r.Verified == nil:
 	case *r.Verified:
-		parts = append(parts, "✓")
+		line += ", signature ✓"
 	default:
-		parts = append(parts, "✗ "+r.Error)
+		line += ", signature ✗ (" + shown(r.Error) + ")"
 	}
-	p.g.printf("%s, %d bytes → %d\n", strings.ReplaceAll(strings.Join(parts, " "), "\n", "; "), r.Size, r.Status)
+	p.g.printf("%s, %d bytes, answered %d\n", line, r.Size, r.Status)
 	if p.body && len(body) > 0 {
 		p.g.printf("%s\n", printable(indented(body)))
 	}
@@ -149,17 +145,4 @@ func indented(body []byte) string {
 		return "  " + strings.TrimRight(string(body), "\n")
 	}
 	return "  " + b.String()
-}
-
-// readAll reads r to its end. size is how much it announces, which is believed
-// as far as limit.
-func readAll(r io.Reader, size, limit int64) ([]byte, error) {
-	var b bytes.Buffer
-	if size > 0 {
-		b.Grow(int(min(size, limit, 1<<20)) + bytes.MinRead)
-	}
-	if _, err := b.ReadFrom(r); err != nil {
-		return nil, fmt.Errorf("read body: %w", err)
-	}
-	return b.Bytes(), nil
 }

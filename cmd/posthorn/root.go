@@ -74,13 +74,30 @@ func execute(ctx context.Context, g *globals, args []string) int {
 	case !g.started:
 		code = exitUsage
 	}
-	if text := err.Error(); text != "" {
-		_, _ = fmt.Fprintf(g.stderr, "posthorn: %s\n", text)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted")
 	}
+	g.complain(err)
 	if code == exitUsage {
 		_, _ = fmt.Fprintf(g.stderr, "See '%s --help'.\n", cmd.CommandPath())
 	}
 	return code
+}
+
+// complain prints an error as one line, and several errors as one line each.
+func (g *globals) complain(err error) {
+	var problems *config.Error
+	joined, several := err.(interface{ Unwrap() []error })
+	switch {
+	case several:
+		for _, err := range joined.Unwrap() {
+			g.complain(err)
+		}
+	case errors.As(err, &problems): // a list
+		_, _ = fmt.Fprintf(g.stderr, "posthorn: %s\n", err)
+	default:
+		_, _ = fmt.Fprintf(g.stderr, "posthorn: %s\n", oneLine(err.Error()))
+	}
 }
 
 func newRootCommand(g *globals) *cobra.Command {
@@ -112,6 +129,15 @@ endpoint that wants it, again and again until it arrives.
 	root.AddCommand(
 		newInitCommand(g),
 		newRunCommand(g),
+		newCheckCommand(g),
+		newDoctorCommand(g),
+		newUninstallCommand(g),
+		newDemoCommand(g),
+		newListenCommand(g),
+		newDeliveriesCommand(g),
+		newSimulateCommand(g),
+		newConfigCommand(g),
+		newHealthCommand(g),
 		newVersionCommand(g),
 	)
 	return root

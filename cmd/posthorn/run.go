@@ -28,10 +28,13 @@ relay holds the replication slot it waits to take over.`,
 				return err
 			}
 			if initFirst {
-				err := relay.Init(cmd.Context(), cfg, relay.InitOptions{Progress: func(step string) {
+				err := relay.Init(cmd.Context(), cfg, relay.InitOptions{Wait: true, Progress: func(step string) {
 					logger.LogAttrs(cmd.Context(), slog.LevelInfo, "init", slog.String("step", step))
 				}})
-				if err != nil {
+				switch {
+				case cmd.Context().Err() != nil:
+					return nil // stopped before it began
+				case err != nil:
 					return err
 				}
 			}

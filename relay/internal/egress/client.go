@@ -30,6 +30,9 @@ const (
 // Options say where requests may go.
 type Options struct {
 	Allow, Deny []netip.Prefix
+	// Permit is asked whenever bytes are about to leave: without it none do.
+	// It must be quick.
+	Permit func() bool
 }
 
 // Client sends requests. It is safe for concurrent use. Use New.
@@ -40,8 +43,15 @@ type Client struct {
 // New returns a client. Environment variables such as HTTP_PROXY are ignored.
 func New(o Options) *Client {
 	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second, Control: newGuard(o.Allow, o.Deny).control}
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &permittedConn{Conn: c, permit: o.Permit}, nil
+	}
 	return &Client{transport: &http.Transport{
-		DialContext:            dialer.DialContext,
+		DialContext:            dial,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
 		MaxIdleConns:           0, // bounded by each endpoint's concurrency
@@ -52,19 +62,30 @@ func New(o Options) *Client {
 	}}
 }
 
+// permittedConn sends nothing without permission. It is asked here, at the
+// last moment, because a process can be stopped at any other.
+type permittedConn struct {
+	net.Conn
+	permit func() bool
+}
+
+func (c *permittedConn) Write(p []byte) (int, error) {
+	if !c.permit() {
+		return 0, ErrNotPermitted
+	}
+	return c.Conn.Write(p)
+}
+
 // Close gives the idle connections up.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
 // Request is one attempt. Headers are sent as they are spelt.
 type Request struct {
 	Method  string
-	URL     *url.URL
+	URL     *url.URL // its user and password are sent as basic authentication
 	Header  http.Header
 	Body    []byte
 	Timeout time.Duration // connect to last body byte
-	// Go is asked when the connection stands, just before the first byte is
-	// sent: false gives the attempt up.
-	Go func() bool
 }
 
 // Response is what came of an attempt: an answer, or an error.
@@ -73,13 +94,13 @@ type Response struct {
 	RetryAfter string // the header, as it came
 	Excerpt    []byte // the first bytes of the body
 	Err        error  // no complete answer
-	Sent       bool   // the receiver may have seen the request
 
 	DNS, Connect, TLS, FirstByte, Total time.Duration // 0 for what did not happen
 }
 
-// ErrGivenUp reports that Request.Go said no: nothing was sent.
-var ErrGivenUp = errors.New("given up before it was sent")
+// ErrNotPermitted reports that Options.Permit said no before the whole request
+// was sent.
+var ErrNotPermitted = errors.New("sending is not permitted")
 
 // Send makes one attempt. It returns when the answer was read or the timeout
 // passed, whichever is first.
@@ -87,14 +108,23 @@ func (c *Client) Send(ctx context.Context, q *Request) Response {
 	start := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, q.Timeout, fmt.Errorf("no complete answer within %s", q.Timeout))
 	defer cancel()
-	t := &timings{start: start, permit: q.Go, giveUp: cancel}
+	t := &timings{start: start}
 	req := (&http.Request{
 		Method: q.Method, URL: q.URL, Host: q.URL.Host, Header: q.Header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: io.NopCloser(bytes.NewReader(q.Body)), ContentLength: int64(len(q.Body)),
+		ContentLength: int64(len(q.Body)),
+		// GetBody lets the transport take another connection when the receiver
+		// closed an idle one just before anything was written to it.
+		GetBody: func() (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(q.Body)), nil
+		},
 	}).WithContext(httptrace.WithClientTrace(ctx, t.trace()))
-	if len(q.Body) == 0 {
+	if req.Body, _ = req.GetBody(); len(q.Body) == 0 {
 		req.Body = http.NoBody
+	}
+	if user := q.URL.User; user != nil && q.Header.Get("Authorization") == "" {
+		password, _ := user.Password()
+		req.SetBasicAuth(user.Username(), password)
 	}
 	var r Response
 	res, err := c.transport.RoundTrip(req)
@@ -103,7 +133,7 @@ func (c *Client) Send(ctx context.Context, q *Request) Response {
 		r.RetryAfter = res.Header.Get("Retry-After")
 		r.Excerpt, err = readExcerpt(res.Body)
 	}
-	r.Err = t.explain(ctx, err)
+	r.Err = explain(ctx, err)
 	r.Total = time.Since(start)
 	t.into(&r)
 	return r
@@ -127,9 +157,6 @@ func readExcerpt(body io.ReadCloser) ([]byte, error) {
 // goroutines that may outlive the attempt, hence the atomics.
 type timings struct {
 	start                          time.Time
-	permit                         func() bool
-	giveUp                         func()
-	refused, wrote                 atomic.Bool
 	dnsAt, dns, connectAt, connect atomic.Int64
 	tlsAt, tls, firstByte          atomic.Int64
 }
@@ -138,19 +165,12 @@ func (t *timings) now() int64 { return int64(time.Since(t.start)) }
 
 func (t *timings) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
-		DNSStart:          func(httptrace.DNSStartInfo) { t.dnsAt.Store(t.now()) },
-		DNSDone:           func(httptrace.DNSDoneInfo) { t.dns.Store(t.now() - t.dnsAt.Load()) },
-		ConnectStart:      func(string, string) { t.connectAt.CompareAndSwap(0, t.now()) },
-		ConnectDone:       func(string, string, error) { t.connect.Store(t.now() - t.connectAt.Load()) },
-		TLSHandshakeStart: func() { t.tlsAt.Store(t.now()) },
-		TLSHandshakeDone:  func(tls.ConnectionState, error) { t.tls.Store(t.now() - t.tlsAt.Load()) },
-		GotConn: func(httptrace.GotConnInfo) {
-			if t.permit != nil && !t.permit() {
-				t.refused.Store(true)
-				t.giveUp()
-			}
-		},
-		WroteHeaders:         func() { t.wrote.Store(true) },
+		DNSStart:             func(httptrace.DNSStartInfo) { t.dnsAt.Store(t.now()) },
+		DNSDone:              func(httptrace.DNSDoneInfo) { t.dns.Store(t.now() - t.dnsAt.Load()) },
+		ConnectStart:         func(string, string) { t.connectAt.CompareAndSwap(0, t.now()) },
+		ConnectDone:          func(string, string, error) { t.connect.Store(t.now() - t.connectAt.Load()) },
+		TLSHandshakeStart:    func() { t.tlsAt.Store(t.now()) },
+		TLSHandshakeDone:     func(tls.ConnectionState, error) { t.tls.Store(t.now() - t.tlsAt.Load()) },
 		GotFirstResponseByte: func() { t.firstByte.Store(t.now()) },
 	}
 }
@@ -158,22 +178,21 @@ func (t *timings) trace() *httptrace.ClientTrace {
 func (t *timings) into(r *Response) {
 	r.DNS, r.Connect = time.Duration(t.dns.Load()), time.Duration(t.connect.Load())
 	r.TLS, r.FirstByte = time.Duration(t.tls.Load()), time.Duration(t.firstByte.Load())
-	r.Sent = t.wrote.Load()
 }
 
 // explain returns err as one line for people: never with the URL, which may
 // carry credentials.
-func (t *timings) explain(ctx context.Context, err error) error {
+func explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
-	}
-	if t.refused.Load() && !t.wrote.Load() {
-		return ErrGivenUp
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
 		}
+	}
+	if errors.Is(err, ErrNotPermitted) {
+		return ErrNotPermitted
 	}
 	var blocked *BlockedError
 	if errors.As(err, &blocked) {

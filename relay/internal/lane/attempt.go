@@ -44,9 +44,8 @@ func (l *lane) attempt(ctx context.Context, d *delivery) outcome {
 	if err != nil {
 		return outcome{state: ledger.Failed, err: err.Error(), request: request}
 	}
-	q.Go = l.set.opts.Permit
 	res := l.set.opts.Sender.Send(ctx, q)
-	if errors.Is(res.Err, egress.ErrGivenUp) || res.Err != nil && ctx.Err() != nil {
+	if errors.Is(res.Err, egress.ErrNotPermitted) || res.Err != nil && ctx.Err() != nil {
 		return outcome{abandoned: true}
 	}
 	o := l.judgeAttempt(d, started, res)

@@ -34,6 +34,12 @@ func (b *buffer) fits(n int64) bool {
 	return used <= 0 || used+n <= b.limit
 }
 
+// tight reports whether the tail waits for room, or does so every now and then:
+// the mark alone comes and goes with each delivery that is settled.
+func (b *buffer) tight() bool {
+	return b.full.Load() || b.used.Load() > b.limit-b.limit/10
+}
+
 // add takes n bytes in any case: of something that is in the buffer and grows.
 func (b *buffer) add(n int64) { b.used.Add(n) }
 

@@ -212,7 +212,10 @@ func (f *fakeLedger) finished() int {
 	return len(f.final)
 }
 
-// fakeSender answers by a function, after a while.
+// notPermitted is a fakeSender's answer for a slot that is not ours.
+const notPermitted = -1
+
+// fakeSender answers by a function, after a while: 0 stands for no answer.
 type fakeSender struct {
 	answer func(q *egress.Request) (status int, after time.Duration)
 }
@@ -225,6 +228,9 @@ func (s *fakeSender) Send(ctx context.Context, q *egress.Request) egress.Respons
 	case <-timer.C:
 	case <-ctx.Done():
 		return egress.Response{Err: ctx.Err()}
+	}
+	if status == notPermitted {
+		return egress.Response{Err: egress.ErrNotPermitted}
 	}
 	if status == 0 {
 		return egress.Response{Err: errors.New("refused")}

@@ -174,7 +174,8 @@ func (l *lane) finish(ctx context.Context, d *delivery, o outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.land(d)
-	if o.abandoned { // the relay stops or lost its slot: whoever has it next sends again
+	if o.abandoned {
+		l.again(d)
 		return
 	}
 	d.request = o.request
@@ -198,6 +199,14 @@ func (l *lane) finish(ctx context.Context, d *delivery, o outcome) {
 	}
 	l.succeed(d)
 	l.hire(ctx)
+}
+
+// again puts a delivery back to where it was: whoever has the slot next sends
+// it, be it us.
+func (l *lane) again(d *delivery) {
+	l.waits++
+	l.bytes += d.bytes()
+	l.ready.pushFirst(d)
 }
 
 // judgeHealth counts an attempt for or against the endpoint.
@@ -338,6 +347,15 @@ func (q *fifo) push(d *delivery) {
 		q.items, q.head = q.items[:n], 0
 	}
 	q.items = append(q.items, d)
+}
+
+func (q *fifo) pushFirst(d *delivery) {
+	if q.head > 0 {
+		q.head--
+		q.items[q.head] = d
+		return
+	}
+	q.items = append([]*delivery{d}, q.items...)
 }
 
 func (q *fifo) pop() *delivery {

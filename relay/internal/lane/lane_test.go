@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -234,6 +235,37 @@ func TestFailingEndpointIsProbedAndRecovers(t *testing.T) {
 		mu.Unlock()
 		eventually(t, 30*time.Minute, func() bool { return b.ledger.finished() == 300 })
 		b.stop()
+	})
+}
+
+func TestDeliveryThatWasNotPermittedIsSentWhenTheSlotIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ep := testEndpoint(t, func(ep *Endpoint) { ep.Ordered, ep.Concurrency = true, 2 })
+		start := time.Now()
+		var mu sync.Mutex
+		var order []int
+		var lost atomic.Bool // noticed by the first request, for a second
+		b := newBench(t, ep, 1, 1<<20, func(q *egress.Request) (int, time.Duration) {
+			mu.Lock()
+			defer mu.Unlock()
+			if time.Since(start) < time.Second {
+				lost.Store(true)
+				return notPermitted, 0
+			}
+			var s sent
+			if err := json.Unmarshal(q.Body, &s); err != nil {
+				t.Error(err)
+			}
+			order = append(order, s.N)
+			return 200, 0
+		})
+		b.set.opts.Permit = func() bool { return !lost.Load() || time.Since(start) >= time.Second }
+		b.offer(t.Context(), 5, func(int) string { return "k" })
+		eventually(t, time.Minute, func() bool { return b.ledger.finished() == 5 })
+		b.stop()
+		if fmt.Sprint(order) != "[0 1 2 3 4]" {
+			t.Errorf("sent in the order %v", order)
+		}
 	})
 }
 

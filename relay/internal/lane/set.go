@@ -257,7 +257,7 @@ func (s *Set) startable() bool { return !s.stopping.Load() && s.opts.Permit() }
 // judgeHold decides whether the lane that fills the buffer may go on holding
 // the reading up, or overflows.
 func (s *Set) judgeHold(ctx context.Context, now time.Time) {
-	if !s.buffer.full.Load() {
+	if !s.buffer.tight() {
 		s.heldFor = nil
 		return
 	}

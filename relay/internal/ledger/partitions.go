@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/posthorn/posthorn/relay/internal/event"
@@ -34,7 +35,10 @@ func (p *partitions) ensure(ctx context.Context, pool *pgxpool.Pool, batch []*Re
 			last = day
 			continue
 		}
-		if _, err := pool.Exec(ctx, `SELECT posthorn.ensure_partition($1)`, time.Unix(day*secondsADay, 0).UTC()); err != nil {
+		b := &pgx.Batch{}
+		b.Queue(sqlBoundLocks)
+		b.Queue(`SELECT posthorn.ensure_partition($1)`, time.Unix(day*secondsADay, 0).UTC())
+		if err := pool.SendBatch(ctx, b).Close(); err != nil {
 			return fmt.Errorf("create partition: %w", err)
 		}
 		p.days[day] = true

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -35,6 +34,13 @@ const (
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = 5 * time.Second
 )
+
+// writeTimeout bounds one try, for a server that does not answer.
+const writeTimeout = 30 * time.Second
+
+// sqlBoundLocks ends, in the server's own words, what waits in this
+// transaction for a lock that somebody holds on a table of the ledger.
+const sqlBoundLocks = `SELECT set_config('lock_timeout', '5s', true)`
 
 // Run writes what is put until Finish, then returns nil; it returns ErrFenced
 // when another relay took over, and ctx's error when that ends first. While
@@ -176,6 +182,8 @@ func (r *Record) bare(cause error) *Record {
 
 // write records batch and the positions in one transaction: one round trip.
 func (l *Ledger) write(ctx context.Context, batch []*Record, flush event.LSN) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
 	if err := l.partitions.ensure(ctx, l.pool, batch); err != nil {
 		return err
 	}
@@ -186,6 +194,7 @@ func (l *Ledger) write(ctx context.Context, batch []*Record, flush event.LSN) er
 		}
 	}
 	b := &pgx.Batch{}
+	b.Queue(sqlBoundLocks)
 	b.Queue(`SELECT posthorn.advance($1, $2, $3::text::pg_lsn, $4, $5::text::pg_lsn)`,
 		l.slot, l.epoch.Load(), recorded.LSN.String(), recorded.Index, flush.String())
 	l.queuePending(b, batch)
@@ -195,9 +204,6 @@ func (l *Ledger) write(ctx context.Context, batch []*Record, flush event.LSN) er
 	// Without a transaction of its own a pipelined batch is one, and costs one
 	// round trip.
 	if err := l.pool.SendBatch(ctx, b).Close(); err != nil {
-		if errors.Is(err, context.Canceled) {
-			return err
-		}
 		return fmt.Errorf("write %d records: %w", len(batch), err)
 	}
 	return nil

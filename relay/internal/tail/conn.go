@@ -55,8 +55,7 @@ func Connect(ctx context.Context, url, slot string) (*Conn, error) {
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "posthorn"
 	}
-	dialer := net.Dialer{Control: userTimeout, KeepAlive: SenderTimeout / 4}
-	config.DialFunc = dialer.DialContext
+	config.DialFunc = Dial
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = 10 * time.Second
 	}
@@ -70,6 +69,13 @@ func Connect(ctx context.Context, url, slot string) (*Conn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// Dial connects to Postgres so that a peer that is gone without a word is
+// noticed within seconds, not with the kernel's patience.
+func Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	dialer := net.Dialer{Control: userTimeout, KeepAlive: SenderTimeout / 4}
+	return dialer.DialContext(ctx, network, address)
 }
 
 // sqlSlot reads a slot of the connection's database.

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/posthorn/posthorn/config"
+	"github.com/posthorn/posthorn/integration/postgres"
+	"github.com/posthorn/posthorn/relay"
+)
+
+const (
+	demoEvents = 2000 // where nobody is there to press Ctrl-C
+	// demoGrace is how long all but the writing may take.
+	demoGrace = 70 * time.Second
+	// demoDrain is how long what was written may take to arrive.
+	demoDrain = 30 * time.Second
+)
+
+// demoOptions are the flags of posthorn demo.
+type demoOptions struct {
+	events int // 0 for no end
+	rate   float64
+	seed   uint64
+}
+
+func newDemoCommand(g *globals) *cobra.Command {
+	var o demoOptions
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Show the relay at work on a private Postgres",
+		Long: `Show the relay at work. The demo starts a private Postgres, a small host
+application that writes events of four products in its own transactions and
+rolls some of them back, the relay, and a receiver that verifies every
+signature and fails a share of the requests. It ends with a summary, and leaves
+nothing behind.
+
+The relay runs the configurations in examples/, with these differences: events
+go to the demo's receiver; requests carry one more header, by which it tells
+events apart; retries come after fractions of a second instead of hours.
+Danbyte's document knows no retries, so its requests are not failed.
+
+On a terminal it goes on until Ctrl-C; with --events, or without a terminal,
+it ends by itself. The exit code is 0 only if every committed event arrived,
+no event that was rolled back did, and every signature was right.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.events < 0 || o.rate < 0 {
+				return usagef("--events and --rate are 0 or more")
+			}
+			if !cmd.Flags().Changed("events") && !isTerminal(g.stdout) {
+				o.events = demoEvents
+			}
+			return runDemo(cmd.Context(), g, o)
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&o.events, "events", 0, "write `n` events and end; 0 for no end (default: 2000 without a terminal)")
+	f.Float64Var(&o.rate, "rate", 250, "write `n` events a second; 0 for as many as possible")
+	f.Uint64Var(&o.seed, "seed", 1, "`number` that decides what is written, rolled back and failed")
+	return cmd
+}
+
+// demo is a running demo.
+type demo struct {
+	tracker  *tracker
+	receiver *demoReceiver
+	host     *demoHost
+	relay    *relay.Relay
+	progress *progress
+	log      *logTail // the relay's
+}
+
+// runDemo runs the demo and prints its summary. ctx ends the writing.
+func runDemo(ctx context.Context, g *globals, o demoOptions) (err error) {
+	started := time.Now()
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	if o.events > 0 {
+		limit := demoGrace
+		if o.rate > 0 {
+			limit += time.Duration(float64(o.events) / o.rate * float64(time.Second))
+		}
+		life, cancel = context.WithTimeoutCause(context.WithoutCancel(ctx), limit, fmt.Errorf("demo did not end within %s", limit.Round(time.Second)))
+	}
+	defer cancel()
+
+	_, _ = fmt.Fprintln(g.stderr, "Starting a private Postgres")
+	server, err := postgres.Start(ctx, postgres.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Stop()) }()
+	d, err := newDemo(ctx, g, o, server)
+	if err != nil {
+		return err
+	}
+	defer d.host.close()
+	err = d.run(life, ctx)
+	if err == nil {
+		err = context.Cause(life)
+	}
+	s := d.tracker.summarize(time.Since(started))
+	if err := s.print(g); err != nil {
+		return err
+	}
+	if err = errors.Join(err, s.problem()); err != nil {
+		_, _ = fmt.Fprintf(g.stderr, "The end of the relay's log:\n%s", d.log)
+	}
+	return err
+}
+
+// newDemo prepares the database and puts the demo's parts together.
+func newDemo(ctx context.Context, g *globals, o demoOptions, server *postgres.Server) (*demo, error) {
+	database, err := server.Database(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d := &demo{log: &logTail{}}
+	if d.receiver, err = newDemoReceiver(ctx, o.seed); err != nil {
+		return nil, err
+	}
+	cfg, err := demoConfig(ctx, database, d.receiver.url)
+	if err != nil {
+		return nil, errors.Join(err, d.receiver.socket.Close())
+	}
+	if err := d.assemble(ctx, g, o, cfg); err != nil {
+		return nil, errors.Join(err, d.receiver.socket.Close())
+	}
+	return d, nil
+}
+
+func (d *demo) assemble(ctx context.Context, g *globals, o demoOptions, cfg *config.Config) error {
+	if err := relay.Init(ctx, cfg, relay.InitOptions{}); err != nil {
+		return err
+	}
+	d.tracker = newTracker(cfg.Endpoints)
+	if err := d.receiver.receiveFor(cfg.Endpoints, d.tracker); err != nil {
+		return err
+	}
+	var err error
+	if d.relay, err = relay.New(cfg, version, slog.New(slog.NewTextHandler(d.log, nil))); err != nil {
+		return err
+	}
+	d.progress = newProgress(g, d.tracker, cfg.HTTP.Listen)
+	_, _ = fmt.Fprintf(g.stderr, "Relaying; its metrics are at http://%s/metrics\n", cfg.HTTP.Listen)
+	d.host, err = newDemoHost(ctx, cfg.Database.URL.Reveal(), d.tracker, o)
+	return err
+}
+
+// run writes until writing or the events end, waits for them to arrive, and
+// stops everything in the order in which events come through.
+func (d *demo) run(ctx, writing context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	relayContext, stopRelay := context.WithCancel(ctx)
+	receiverContext, stopReceiver := context.WithCancel(ctx)
+	group.Go(func() error {
+		defer stopRelay()
+		if err := d.host.write(ctx, writing); err != nil {
+			return err
+		}
+		d.tracker.drain(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		defer stopReceiver()
+		return d.relay.Run(relayContext)
+	})
+	group.Go(func() error { return d.receiver.run(receiverContext) })
+	group.Go(func() error {
+		d.progress.run(receiverContext)
+		return nil
+	})
+	return group.Wait()
+}

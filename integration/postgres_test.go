@@ -1,0 +1,153 @@
+package integration
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/posthorn/posthorn/integration/postgres"
+)
+
+// newServer returns a server of the test's own.
+func newServer(t *testing.T, settings map[string]string) *postgres.Server {
+	t.Helper()
+	s, err := postgres.Start(t.Context(), postgres.Options{Settings: settings})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+const loadConfig = `
+endpoints:
+  - {name: a, url: "${RECEIVER}/a", events: ["*"], secret: "${SECRET}"}
+  - {name: b, url: "${RECEIVER}/b", events: ["*"], secret: "${SECRET}", ordering: key}
+`
+
+// load inserts small transactions until stop is called, through failures of
+// the server, of which no number is used again.
+func load(t *testing.T, db *database) (stop func() (tried, failed int)) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	tried, failed := 0, 0
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(5 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			// The statement itself is not cancelled: whether it was committed
+			// is asked later.
+			if (bulk{From: 5*tried + 1, To: 5*tried + 5}).insert(context.WithoutCancel(ctx), db.pool) != nil {
+				failed++
+			}
+			tried++
+		}
+	}()
+	return func() (int, int) {
+		cancel()
+		<-done
+		return tried, failed
+	}
+}
+
+// checkCommitted fails the test unless exactly the events that the outbox
+// holds were delivered.
+func checkCommitted(t *testing.T, db *database, e *endpoint) (n int) {
+	t.Helper()
+	rows, err := db.pool.Query(t.Context(), `SELECT (payload->>'n')::int FROM posthorn.outbox ORDER BY 1`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var committed []int
+	for rows.Next() {
+		var number int
+		if err := rows.Scan(&number); err != nil {
+			t.Fatal(err)
+		}
+		committed = append(committed, number)
+	}
+	if rows.Err() != nil {
+		t.Fatal(rows.Err())
+	}
+	eventually(t, time.Minute, func() error {
+		return sameNumbers(committed, e.delivered())
+	})
+	return len(committed)
+}
+
+func TestPostgresCrashesUnderLoad(t *testing.T) {
+	s := newServer(t, serverSettings("on"))
+	db, rcv := newDatabaseOn(t, s), newReceiver(t, "/a", "/b")
+	r := startRelay(t, db, rcv, loadConfig)
+	r.waitReady()
+	stop := load(t, db)
+	crashes := max(2, scaled(10))
+	for i := range crashes {
+		enough := rcv.endpoints["/a"].counts().Delivered + 500
+		eventually(t, time.Minute, func() error { return atLeast(rcv.endpoints["/a"].counts().Delivered, enough) })
+		if err := s.Crash(); err != nil {
+			t.Fatal(err)
+		}
+		r.waitLog("stream lost, reconnecting", i+1)
+		if err := s.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		up := time.Now()
+		r.waitLog("stream resumed", i+1)
+		t.Logf("FIGURE the stream was back %.1fs after Postgres was, crash %d", time.Since(up).Seconds(), i+1)
+	}
+	tried, failed := stop()
+	for _, path := range []string{"/a", "/b"} {
+		e := rcv.endpoints[path]
+		n := checkCommitted(t, db, e)
+		t.Logf("FIGURE %d crashes of Postgres: %d transactions tried, %d failed, %d events committed and delivered to %s, %d duplicates",
+			crashes, tried, failed, n, path, e.counts().Duplicates)
+	}
+}
+
+func TestPostgresShutsDownFastWithRelayConnected(t *testing.T) {
+	const limit = 10 * time.Second
+	s := newServer(t, serverSettings("off"))
+	db, rcv := newDatabaseOn(t, s), newReceiver(t, "/a", "/b")
+	r := startRelay(t, db, rcv, loadConfig)
+	r.waitReady()
+
+	restart := func(how string, times int) {
+		t.Helper()
+		started := time.Now()
+		if err := s.Restart(t.Context()); err != nil { // shuts down fast, then starts
+			t.Fatal(err)
+		}
+		took := time.Since(started)
+		t.Logf("FIGURE Postgres restarted in %.1fs %s", took.Seconds(), how)
+		if took > limit {
+			t.Errorf("a fast shutdown and a start took %s %s", took, how)
+		}
+		r.waitLog("stream resumed", times)
+	}
+	restart("with an idle relay", 1)
+	stop := load(t, db)
+	eventually(t, time.Minute, func() error { return atLeast(rcv.endpoints["/a"].counts().Delivered, 500) })
+	restart("under load", 2)
+	enough := rcv.endpoints["/a"].counts().Delivered + 500
+	eventually(t, time.Minute, func() error { return atLeast(rcv.endpoints["/a"].counts().Delivered, enough) })
+	stop()
+	for _, path := range []string{"/a", "/b"} {
+		e := rcv.endpoints[path]
+		n := checkCommitted(t, db, e)
+		if d := e.counts().Duplicates; d != 0 {
+			t.Errorf("%s: %d of %d events arrived again although the relay lived on", path, d, n)
+		}
+	}
+}

@@ -1,0 +1,308 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/posthorn/posthorn/relay/internal/event"
+)
+
+// ErrUnknownDelivery reports that no delivery of that id stands in the ledger.
+var ErrUnknownDelivery = errors.New("no such delivery")
+
+// Filter says which deliveries List returns. A zero field matches all.
+type Filter struct {
+	State    State
+	Endpoint string // name or id
+	Tenant   string
+	Type     string
+	Event    uuid.UUID
+	Since    time.Duration // committed within so long
+	Limit    int           // at most so many, the newest first
+}
+
+// Delivery is a delivery as operators see it.
+type Delivery struct {
+	ID         uuid.UUID  `json:"id"`
+	State      State      `json:"state"`
+	Endpoint   string     `json:"endpoint"` // name
+	EndpointID uuid.UUID  `json:"endpoint_id"`
+	Event      uuid.UUID  `json:"event_id"`
+	Type       string     `json:"type"`
+	Tenant     string     `json:"tenant,omitempty"`
+	Key        string     `json:"key,omitempty"`
+	CreatedAt  time.Time  `json:"created_at"` // commit time of the event
+	Attempts   int        `json:"attempts"`
+	Status     int        `json:"status,omitempty"` // of the last attempt; 0 without an answer
+	Error      string     `json:"error,omitempty"`
+	Reason     string     `json:"reason,omitempty"` // why it is pending
+	DueAt      *time.Time `json:"due_at,omitempty"` // nil when final, and while an earlier event of its key is pending
+	FinishedAt *time.Time `json:"finished_at,omitempty"`
+}
+
+// Detail is all that the ledger holds of a delivery.
+type Detail struct {
+	Delivery
+	Request *Request  `json:"-"` // nil when it was not rendered or not kept
+	Payload []byte    `json:"-"` // nil when it was not kept
+	Tries   []Attempt `json:"-"` // the recorded attempts, in their order
+}
+
+// The two tables that deliveries stand in, with the same columns.
+const (
+	pendingColumns = `d.id, d.state, coalesce(e.name, ''), d.endpoint_id, d.event_id, d.type, coalesce(d.tenant, ''), coalesce(d.key, ''), d.created_at, d.attempts,
+  coalesce(d.status, 0), coalesce(d.error, ''), coalesce(d.reason, ''), nullif(d.due_at, 'infinity'), NULL::timestamptz`
+	finalColumns = `d.id, d.state, coalesce(e.name, ''), d.endpoint_id, d.event_id, d.type, coalesce(d.tenant, ''), coalesce(d.key, ''), d.created_at, d.attempts,
+  coalesce(d.status, 0), coalesce(d.error, ''), '', NULL::timestamptz, d.finished_at`
+	listConditions = `LEFT JOIN posthorn.endpoints e ON e.id = d.endpoint_id
+WHERE ($1 = '' OR d.state = $1) AND ($2 = '' OR e.name = $2 OR d.endpoint_id::text = $2) AND ($3 = '' OR d.tenant = $3) AND ($4 = '' OR d.type = $4)
+  AND ($5::uuid IS NULL OR d.event_id = $5) AND ($6::bigint = 0 OR d.created_at >= now() - $6 * interval '1 microsecond')
+ORDER BY d.created_at DESC, d.id LIMIT $7`
+	sqlList = `SELECT * FROM (
+  (SELECT ` + pendingColumns + ` FROM posthorn.pending d ` + listConditions + `) UNION ALL
+  (SELECT ` + finalColumns + ` FROM posthorn.deliveries d ` + listConditions + `)
+) AS l(id, state, endpoint, endpoint_id, event_id, type, tenant, key, created_at, attempts, status, error, reason, due_at, finished_at)
+ORDER BY created_at DESC, id LIMIT $7`
+)
+
+// List returns the deliveries that match f, the newest event's first.
+func (l *Ledger) List(ctx context.Context, f Filter) ([]Delivery, error) {
+	var eventID *uuid.UUID
+	if f.Event != uuid.Nil {
+		eventID = &f.Event
+	}
+	rows, err := l.pool.Query(ctx, sqlList, string(f.State), f.Endpoint, f.Tenant, f.Type, eventID, microseconds(f.Since), f.Limit)
+	if err != nil {
+		return nil, fmt.Errorf("list deliveries: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Delivery, error) {
+		var d Delivery
+		err := row.Scan(d.columns()...)
+		return d, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list deliveries: %w", err)
+	}
+	return list, nil
+}
+
+// columns returns where to scan pendingColumns and finalColumns to.
+func (d *Delivery) columns() []any {
+	return []any{&d.ID, &d.State, &d.Endpoint, &d.EndpointID, &d.Event, &d.Type, &d.Tenant, &d.Key, &d.CreatedAt, &d.Attempts,
+		&d.Status, &d.Error, &d.Reason, &d.DueAt, &d.FinishedAt}
+}
+
+const sqlShow = `SELECT ` + pendingColumns + `, d.request_method, d.request_headers, d.request_body, c.payload
+FROM posthorn.pending d LEFT JOIN posthorn.endpoints e ON e.id = d.endpoint_id LEFT JOIN posthorn.payloads c ON c.event_id = d.event_id WHERE d.id = $1
+UNION ALL
+SELECT ` + finalColumns + `, d.request_method, d.request_headers, d.request_body, d.payload
+FROM posthorn.deliveries d LEFT JOIN posthorn.endpoints e ON e.id = d.endpoint_id WHERE d.id = $1
+LIMIT 1`
+
+const sqlTries = `SELECT number, started_at, outcome, coalesce(status, 0), coalesce(error, ''), response,
+  coalesce(dns_us, 0), coalesce(connect_us, 0), coalesce(tls_us, 0), coalesce(first_byte_us, 0), total_us
+FROM posthorn.attempts WHERE created_at = $1 AND delivery_id = $2 ORDER BY number`
+
+// Show returns all that the ledger holds of a delivery, or ErrUnknownDelivery.
+func (l *Ledger) Show(ctx context.Context, id uuid.UUID) (*Detail, error) {
+	var (
+		d             Detail
+		method        *string
+		headers, body []byte
+	)
+	err := l.pool.QueryRow(ctx, sqlShow, id).Scan(append(d.columns(), &method, &headers, &body, &d.Payload)...)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("delivery %s: %w", id, ErrUnknownDelivery)
+	}
+	if err == nil {
+		d.Request, err = scanRequest(method, headers, body)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read delivery %s: %w", id, err)
+	}
+	rows, err := l.pool.Query(ctx, sqlTries, d.CreatedAt, id)
+	if err == nil {
+		d.Tries, err = pgx.CollectRows(rows, scanAttempt)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the attempts of delivery %s: %w", id, err)
+	}
+	return &d, nil
+}
+
+func scanAttempt(row pgx.CollectableRow) (a Attempt, err error) {
+	var us [5]int64
+	err = row.Scan(&a.Number, &a.StartedAt, &a.Outcome, &a.Status, &a.Error, &a.Response, &us[0], &us[1], &us[2], &us[3], &us[4])
+	for i, d := range []*time.Duration{&a.DNS, &a.Connect, &a.TLS, &a.FirstByte, &a.Total} {
+		*d = time.Duration(us[i]) * time.Microsecond
+	}
+	return a, err
+}
+
+// Original is what an event's deliveries are rendered from.
+type Original struct {
+	Payload   []byte
+	Headers   []byte    // a JSON object of strings, or nil
+	CreatedAt time.Time // zero when the outbox does not say
+}
+
+// Retry is an operator's wish to make a delivery once more, now. What happens
+// to the delivery afterwards follows from its number of attempts as ever.
+type Retry struct {
+	ID    uuid.UUID
+	Actor string // who wishes it, for the audit
+	// Endpoint says whether an endpoint orders by key, or why it takes no retry.
+	Endpoint func(id uuid.UUID) (ordered bool, err error)
+	// Original finds what the ledger did not keep.
+	Original func(ctx context.Context, event uuid.UUID) (Original, error)
+}
+
+// sqlHold makes the running relay's writer wait: it removes payloads that
+// nothing pending names.
+const sqlHold = `SELECT epoch FROM posthorn.relay WHERE slot = $1 FOR UPDATE`
+
+const sqlRetryPending = `UPDATE posthorn.pending SET due_at = now(), reason = 'retried by hand', updated_at = now() WHERE id = $1`
+
+const sqlTouch = `UPDATE posthorn.endpoints SET updated_at = clock_timestamp() WHERE id = $1`
+
+const sqlAudit = `INSERT INTO posthorn.audit (actor, action, subject, detail) VALUES ($1, $2, $3, $4)`
+
+// Retry makes a delivery due now: one that is pending, or a final one, which
+// is pending again. It returns whether it will be rendered again, because its
+// request was not kept or never rendered. One that is being sent is an error.
+func (l *Ledger) Retry(ctx context.Context, r Retry) (again bool, err error) {
+	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
+		var epoch int64
+		err := tx.QueryRow(ctx, sqlHold, l.slot).Scan(&epoch)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ErrUnknownSlot
+		}
+		if err != nil {
+			return err
+		}
+		var (
+			state    State
+			endpoint uuid.UUID
+			waits    bool // for an earlier event of its key
+		)
+		err = tx.QueryRow(ctx, `SELECT state, endpoint_id, due_at = 'infinity', request_method IS NULL FROM posthorn.pending WHERE id = $1`, r.ID).Scan(&state, &endpoint, &waits, &again)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			state, endpoint, again, err = reopen(ctx, tx, r, epoch)
+		case err != nil:
+		case state == Sending:
+			err = errors.New("it is being sent")
+		case waits:
+			err = errors.New("it waits for an earlier event of its key")
+		default:
+			if _, err = r.Endpoint(endpoint); err == nil {
+				_, err = tx.Exec(ctx, sqlRetryPending, r.ID)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		b := &pgx.Batch{}
+		b.Queue(sqlTouch, endpoint)
+		b.Queue(sqlAudit, r.Actor, "delivery.retry", r.ID.String(), map[string]any{"was": state, "rendered_again": again})
+		return tx.SendBatch(ctx, b).Close()
+	})
+	if err != nil {
+		return false, fmt.Errorf("retry delivery %s: %w", r.ID, err)
+	}
+	return again, nil
+}
+
+const sqlFinished = `SELECT created_at, state, endpoint_id, event_id, type, coalesce(key, ''), request_method IS NULL, payload, headers, event_created_at,
+  coalesce(length(request_body), 0) FROM posthorn.deliveries WHERE id = $1`
+
+const sqlReopen = `INSERT INTO posthorn.pending (id, endpoint_id, event_id, type, tenant, key, key_hash, lsn, index, created_at, state, reason,
+  attempts, due_at, epoch, bytes, request_method, request_headers, request_body, status, error)
+SELECT id, endpoint_id, event_id, type, tenant, key, $3, lsn, index, created_at, 'pending', 'retried by hand',
+  attempts, now(), $4, $5, request_method, request_headers, request_body, status, error
+FROM posthorn.deliveries WHERE created_at = $1 AND id = $2`
+
+// reopen turns a final delivery into a pending one.
+func reopen(ctx context.Context, tx pgx.Tx, r Retry, epoch int64) (state State, endpoint uuid.UUID, again bool, err error) {
+	var (
+		at, createdAt    time.Time
+		e                event.Event
+		payload, headers []byte
+		eventCreated     *time.Time
+		bytes            int64
+	)
+	err = tx.QueryRow(ctx, sqlFinished, r.ID).Scan(&at, &state, &endpoint, &e.ID, &e.Type, &e.Key, &again, &payload, &headers, &eventCreated, &bytes)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return state, endpoint, again, ErrUnknownDelivery
+	}
+	if err != nil {
+		return state, endpoint, again, err
+	}
+	ordered, err := r.Endpoint(endpoint)
+	if err != nil {
+		return state, endpoint, again, err
+	}
+	if e.Type == "" { // see Record.bare
+		return state, endpoint, again, errors.New("the ledger could not keep the event")
+	}
+	if eventCreated != nil {
+		createdAt = *eventCreated
+	}
+	if payload == nil {
+		original, err := r.Original(ctx, e.ID)
+		if err != nil {
+			return state, endpoint, again, err
+		}
+		payload, headers, createdAt = original.Payload, original.Headers, original.CreatedAt
+	}
+	if createdAt.IsZero() {
+		createdAt = at
+	}
+	var invalid, keyHash any
+	if !json.Valid(payload) {
+		invalid = "the payload is not JSON"
+	}
+	if hash, ok := e.KeyHash(); ok && ordered {
+		keyHash = hash
+	}
+	b := &pgx.Batch{}
+	b.Queue(`INSERT INTO posthorn.payloads (event_id, payload, headers, created_at, invalid) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (event_id) DO NOTHING`,
+		e.ID, payload, headers, createdAt, invalid)
+	b.Queue(sqlReopen, at, r.ID, keyHash, epoch, bytes+int64(len(payload)+len(headers)))
+	b.Queue(`DELETE FROM posthorn.deliveries WHERE created_at = $1 AND id = $2`, at, r.ID)
+	return state, endpoint, again, tx.SendBatch(ctx, b).Close()
+}
+
+// Waiting is what an endpoint has pending.
+type Waiting struct {
+	Endpoint string // name
+	Rows     int64
+	Oldest   time.Duration // age of its oldest event
+}
+
+const sqlWaiting = `SELECT coalesce(e.name, d.endpoint_id::text), count(*), (extract(epoch FROM now() - min(d.created_at)) * 1000000)::bigint
+FROM posthorn.pending d LEFT JOIN posthorn.endpoints e ON e.id = d.endpoint_id GROUP BY 1 ORDER BY 2 DESC`
+
+// Waiting counts what is pending, for each endpoint that has something.
+func (l *Ledger) Waiting(ctx context.Context) ([]Waiting, error) {
+	rows, err := l.pool.Query(ctx, sqlWaiting)
+	if err != nil {
+		return nil, fmt.Errorf("count pending deliveries: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (w Waiting, err error) {
+		var us int64
+		err = row.Scan(&w.Endpoint, &w.Rows, &us)
+		w.Oldest = time.Duration(us) * time.Microsecond
+		return w, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count pending deliveries: %w", err)
+	}
+	return list, nil
+}

@@ -1,0 +1,168 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/posthorn/posthorn/config"
+	"github.com/posthorn/posthorn/relay/internal/lane"
+	"github.com/posthorn/posthorn/relay/internal/ledger"
+)
+
+// What an operator sees of the ledger.
+type (
+	Delivery       = ledger.Delivery
+	DeliveryDetail = ledger.Detail
+	DeliveryFilter = ledger.Filter
+)
+
+// ErrUnknownDelivery reports that no delivery of that id stands in the ledger.
+var ErrUnknownDelivery = ledger.ErrUnknownDelivery
+
+// DeliveryStates are the states that a delivery can have.
+var DeliveryStates = []ledger.State{ledger.Pending, ledger.Sending, ledger.Delivered, ledger.Failed, ledger.Skipped}
+
+// Operator looks into the ledger and acts on deliveries, beside a relay that
+// runs or not. Use OpenOperator, and Close at the end.
+type Operator struct {
+	databases *databases
+	ledger    *ledger.Ledger
+	endpoints endpoints
+}
+
+// OpenOperator returns an operator of the configuration's ledger. It connects
+// to nothing yet.
+func OpenOperator(cfg *config.Config) (*Operator, error) {
+	eps, err := translate(cfg, "")
+	if err != nil {
+		return nil, err
+	}
+	dbs, err := openDatabases(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Operator{
+		databases: dbs, endpoints: eps,
+		ledger: ledger.New(dbs.ledger, cfg.Source.Slot, ledger.Bodies(cfg.Ledger.Bodies), slog.New(slog.DiscardHandler)),
+	}, nil
+}
+
+// Close ends the operator's connections.
+func (o *Operator) Close() { o.databases.close() }
+
+// List returns the deliveries that match f, the newest event's first.
+func (o *Operator) List(ctx context.Context, f DeliveryFilter) ([]Delivery, error) {
+	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
+		return nil, hinted(err)
+	}
+	return o.ledger.List(ctx, f)
+}
+
+// Show returns all that the ledger holds of a delivery, or ErrUnknownDelivery.
+func (o *Operator) Show(ctx context.Context, id uuid.UUID) (*DeliveryDetail, error) {
+	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
+		return nil, hinted(err)
+	}
+	return o.ledger.Show(ctx, id)
+}
+
+// Retry makes a delivery, whether final or pending, due now: a running relay
+// makes one more attempt within a second or two. It returns whether the
+// request will be rendered again because the ledger did not keep it. actor
+// stands in the audit.
+func (o *Operator) Retry(ctx context.Context, id uuid.UUID, actor string) (again bool, err error) {
+	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
+		return false, hinted(err)
+	}
+	return o.ledger.Retry(ctx, ledger.Retry{ID: id, Actor: actor, Endpoint: o.takesRetry, Original: o.original})
+}
+
+// takesRetry reports whether an endpoint orders by key, or why nothing that is
+// retried would be sent to it.
+func (o *Operator) takesRetry(id uuid.UUID) (ordered bool, err error) {
+	for _, ep := range o.endpoints.lanes {
+		if ep.ID == id {
+			return ep.Ordered, nil
+		}
+	}
+	for _, ep := range o.endpoints.recorded {
+		if ep.ID == id {
+			return false, fmt.Errorf("its endpoint %s is disabled: enable it first", ep.Name)
+		}
+	}
+	return false, fmt.Errorf("its endpoint %s is not in the configuration", id)
+}
+
+// original reads an event's row from the outbox again.
+func (o *Operator) original(ctx context.Context, id uuid.UUID) (ledger.Original, error) {
+	var found ledger.Original
+	source := o.databases.source
+	columns, err := source.Columns(ctx)
+	if err != nil {
+		return found, err
+	}
+	quote := func(column string) string { return pgx.Identifier{column}.Sanitize() }
+	headers, createdAt := "NULL", "NULL::timestamptz"
+	if columns.Headers != "" {
+		headers = quote(columns.Headers) + "::text"
+	}
+	if columns.CreatedAt != "" {
+		createdAt = quote(columns.CreatedAt) + "::timestamptz"
+	}
+	var payload string
+	var headerText *string
+	var at *time.Time
+	// Of an id that is no uuid the ledger knows only a hash.
+	sql := fmt.Sprintf(`SELECT %s::text, %s, %s FROM %s WHERE %s = $1`, quote(columns.Payload), headers, createdAt, source.Table.SQL(), quote(columns.ID))
+	switch err := source.Pool.QueryRow(ctx, sql, id).Scan(&payload, &headerText, &at); {
+	case errors.Is(err, pgx.ErrNoRows):
+		return found, errors.New("its payload was not kept (ledger.bodies), and its row is gone from the outbox")
+	case err != nil:
+		return found, fmt.Errorf("its payload was not kept (ledger.bodies), and its row cannot be read from the outbox: %w", err)
+	}
+	found.Payload = []byte(payload)
+	if headerText != nil {
+		found.Headers = []byte(*headerText)
+	}
+	if at != nil {
+		found.CreatedAt = *at
+	}
+	return found, nil
+}
+
+// Try is one try of a delivery that goes on failing. Times are since the
+// event's commit and leave out how long the tries themselves take.
+type Try struct {
+	Number           int           // counting from 1
+	Wait             time.Duration // after the try before, without jitter
+	Earliest, Latest time.Duration // with jitter
+	Doubtful         bool          // made only where jitter keeps it within max_age
+}
+
+// Simulate returns the tries that a retry schedule makes, by the code that
+// the relay decides with.
+func Simulate(c config.Retry) []Try {
+	r := lane.Retry{Schedule: c.Schedule, Jitter: c.Jitter, MaxAge: c.MaxAge}
+	tries := []Try{{Number: 1}}
+	for n := 1; ; n++ {
+		last := tries[n-1]
+		shortest, ok := r.Next(n, last.Earliest, 0, 0)
+		if !ok {
+			return tries
+		}
+		longest, within := r.Next(n, last.Latest, 0, 1)
+		if !within { // it is cut off where max_age ends
+			longest = max(0, c.MaxAge-last.Latest)
+		}
+		tries = append(tries, Try{
+			Number: n + 1, Wait: c.Schedule[n-1], Doubtful: !within || last.Doubtful,
+			Earliest: last.Earliest + shortest, Latest: last.Latest + longest,
+		})
+	}
+}
