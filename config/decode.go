@@ -25,7 +25,6 @@ var (
 	bytesType    = reflect.TypeFor[Bytes]()
 	jsonType     = reflect.TypeFor[JSON]()
 	secretType   = reflect.TypeFor[Secret]()
-	urlType      = reflect.TypeFor[URL]()
 )
 
 // isScalar reports whether a value of type t is written as one text, number or boolean.

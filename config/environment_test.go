@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,10 +48,10 @@ endpoints: [{name: file, url: "https://a.example", events: [a]}]
 	check("stop_timeout", cfg.StopTimeout == 3*time.Second)
 	check("log", cfg.Log.Level == "error" && cfg.Log.Format == "json")
 	check("egress", cfg.Egress.RequireHTTPS && len(cfg.Egress.Allow) == 1)
-	check("profiles.new", cfg.Profiles["new"].Method == "PATCH")
+	check("profiles.new", cfg.Profiles["new"].Method == http.MethodPatch)
 	check("endpoints", len(cfg.Endpoints) == 1 && cfg.Endpoints[0].Name == "env")
 	endpoint := cfg.Endpoints[0]
-	check("endpoints[0]", endpoint.Timeout == 4*time.Second && endpoint.Method == "PUT" && endpoint.Concurrency == 7 && endpoint.Retry.Jitter == 0.1)
+	check("endpoints[0]", endpoint.Timeout == 4*time.Second && endpoint.Method == http.MethodPut && endpoint.Concurrency == 7 && endpoint.Retry.Jitter == 0.1)
 }
 
 func TestAProblemInTheEnvironmentNamesTheVariable(t *testing.T) {

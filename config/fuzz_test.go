@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -23,7 +24,7 @@ func fuzzLoad(f *testing.F, ending string) {
 			f.Add(text)
 		}
 	}
-	environ := append(withDatabase[:1:1], fullEnviron...)
+	environ := slices.Concat(withDatabase, fullEnviron)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if len(text) > maxFile {
 			return

@@ -5,8 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -156,7 +158,7 @@ func TestBadFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	environ := append(withDatabase[:1:1], "EMPTY=", "HIDDEN=hunter2")
+	environ := slices.Concat(withDatabase, []string{"EMPTY=", "HIDDEN=hunter2"})
 	for _, file := range files {
 		name := filepath.Base(file)
 		if filepath.Ext(name) == ".txt" {
@@ -263,10 +265,10 @@ profiles:
   c: *a
   d: {<<: [{json: compact}, *a]}
 `)
-	if got := cfg.Profiles["b"]; got.Timeout != 3*time.Second || got.Method != "PATCH" {
+	if got := cfg.Profiles["b"]; got.Timeout != 3*time.Second || got.Method != http.MethodPatch {
 		t.Errorf("merge key: got %s %s", got.Timeout, got.Method)
 	}
-	if got := cfg.Profiles["c"]; got.Timeout != 3*time.Second || got.Method != "PUT" {
+	if got := cfg.Profiles["c"]; got.Timeout != 3*time.Second || got.Method != http.MethodPut {
 		t.Errorf("alias: got %s %s", got.Timeout, got.Method)
 	}
 	if got := cfg.Profiles["d"]; got.Timeout != 3*time.Second || got.JSON != "compact" {

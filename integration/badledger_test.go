@@ -20,7 +20,7 @@ type affliction struct {
 
 var afflictions = []affliction{
 	{name: "full", afflict: fillLedger, says: "SQLSTATE 53100"},
-	{name: "locked", afflict: lockLedger, says: "lock timeout"},
+	{name: "locked", afflict: lockLedger, says: "timeout"},
 	{name: "read-only", afflict: makeReadOnly, ownServer: true, says: "read-only transaction"},
 }
 

@@ -90,17 +90,17 @@ func TestWriteTakesEveryTransactionAsItIs(t *testing.T) {
 	}
 	tests := []struct {
 		name  string
-		write func(t *testing.T) (string, error)
+		write func(*testing.T) (string, error)
 	}{
-		{"pgx.Tx", func(t *testing.T) (id string, err error) {
+		{"pgx.Tx", func(*testing.T) (id string, err error) {
 			err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 				id, err = outbox.Write(ctx, tx, event)
 				return err
 			})
 			return id, err
 		}},
-		{"*pgx.Conn", func(t *testing.T) (string, error) { return outbox.Write(ctx, conn, event) }},
-		{"*pgxpool.Pool", func(t *testing.T) (string, error) {
+		{"*pgx.Conn", func(*testing.T) (string, error) { return outbox.Write(ctx, conn, event) }},
+		{"*pgxpool.Pool", func(*testing.T) (string, error) {
 			pool, err := pgxpool.New(ctx, url)
 			if err != nil {
 				return "", err
@@ -108,7 +108,7 @@ func TestWriteTakesEveryTransactionAsItIs(t *testing.T) {
 			defer pool.Close()
 			return outbox.Write(ctx, pool, event)
 		}},
-		{"simple protocol", func(t *testing.T) (string, error) {
+		{"simple protocol", func(*testing.T) (string, error) {
 			config, err := pgx.ParseConfig(url)
 			if err != nil {
 				return "", err
@@ -121,12 +121,12 @@ func TestWriteTakesEveryTransactionAsItIs(t *testing.T) {
 			defer func() { _ = simple.Close(ctx) }()
 			return outbox.Write(ctx, simple, event)
 		}},
-		{"*sql.Tx", func(t *testing.T) (string, error) {
+		{"*sql.Tx", func(*testing.T) (string, error) {
 			tx := beginSQL(t, url)
 			id, err := outbox.Write(ctx, outbox.SQL(tx), event)
 			return id, errors.Join(err, tx.Commit())
 		}},
-		{"batch in pgx.Tx", func(t *testing.T) (id string, err error) {
+		{"batch in pgx.Tx", func(*testing.T) (id string, err error) {
 			err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 				ids, err := outbox.WriteBatch(ctx, tx, []outbox.Event{event})
 				id = strings.Join(ids, " ")
@@ -134,7 +134,7 @@ func TestWriteTakesEveryTransactionAsItIs(t *testing.T) {
 			})
 			return id, err
 		}},
-		{"batch in *sql.Tx", func(t *testing.T) (string, error) {
+		{"batch in *sql.Tx", func(*testing.T) (string, error) {
 			tx := beginSQL(t, url)
 			ids, err := outbox.WriteBatch(ctx, outbox.SQL(tx), []outbox.Event{event})
 			return strings.Join(ids, " "), errors.Join(err, tx.Commit())

@@ -122,13 +122,14 @@ func (r *Relay) standBy(ctx context.Context, active *tail.ActiveError) error {
 		r.logger.LogAttrs(ctx, slog.LevelInfo, "another relay holds the slot, waiting to take over", slog.String("slot", active.Slot), slog.Any("err", active.Err))
 	}
 	for {
-		spread := time.Duration(rand.Int64N(int64(standbyEvery / 2))) //nolint:gosec // a spread, not a secret
+		spread := time.Duration(rand.Int64N(int64(standbyEvery / 2)))
 		if err := pause(ctx, standbyEvery/2+spread); err != nil {
 			return err
 		}
+		// After an error, too, the next try says what is wrong.
 		status, err := r.databases.source.SlotStatus(ctx)
-		if err != nil || !status.Active {
-			return nil // the next try says what is wrong, or gets the slot
+		if held := err == nil && status.Active; !held {
+			return nil
 		}
 	}
 }

@@ -15,12 +15,14 @@ import (
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
 
-// What an operator sees of the ledger.
-type (
-	Delivery       = ledger.Delivery
-	DeliveryDetail = ledger.Detail
-	DeliveryFilter = ledger.Filter
-)
+// Delivery is a delivery as the ledger has it.
+type Delivery = ledger.Delivery
+
+// DeliveryDetail is all that the ledger holds of a delivery.
+type DeliveryDetail = ledger.Detail
+
+// DeliveryFilter says which deliveries are listed. A zero field matches all.
+type DeliveryFilter = ledger.Filter
 
 // ErrUnknownDelivery reports that no delivery of that id stands in the ledger.
 var ErrUnknownDelivery = ledger.ErrUnknownDelivery

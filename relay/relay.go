@@ -113,10 +113,10 @@ func mergeDone(a, b context.Context) (context.Context, context.CancelFunc) {
 func (r *Relay) runSessions(ctx context.Context) error {
 	for {
 		s, err := r.acquire(ctx)
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return nil
+		}
 		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
 			return err
 		}
 		r.running.Store(s)

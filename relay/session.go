@@ -198,7 +198,7 @@ func (s *session) keepHouse(ctx context.Context) error {
 		{every: cleanEvery, do: func(ctx context.Context) error { return s.clean(ctx, cleaner) }},
 		{every: partitionsEvery, do: s.dropPartitions},
 	}
-	for {
+	for pause(ctx, time.Second) == nil {
 		for _, j := range jobs {
 			if time.Now().Before(j.next) {
 				continue
@@ -208,10 +208,8 @@ func (s *session) keepHouse(ctx context.Context) error {
 				r.logger.LogAttrs(ctx, slog.LevelWarn, "housekeeping failed", slog.Any("err", err))
 			}
 		}
-		if err := pause(ctx, time.Second); err != nil {
-			return nil
-		}
 	}
+	return nil
 }
 
 type job struct {

@@ -11,7 +11,7 @@ func newConfigCommand(g *globals) *cobra.Command {
 		Use:   "config",
 		Short: "Show the configuration and its schema",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(*cobra.Command, []string) error {
 			return usagef("config needs one of its commands: show or schema")
 		},
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,32 +81,29 @@ type demo struct {
 // runDemo runs the demo and prints its summary. ctx ends the writing.
 func runDemo(ctx context.Context, g *globals, o demoOptions) (err error) {
 	started := time.Now()
-	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	if o.events > 0 {
-		limit := demoGrace
-		if o.rate > 0 {
-			limit += time.Duration(float64(o.events) / o.rate * float64(time.Second))
-		}
-		life, cancel = context.WithTimeoutCause(context.WithoutCancel(ctx), limit, fmt.Errorf("demo did not end within %s", limit.Round(time.Second)))
-	}
+	life, cancel := o.life(context.WithoutCancel(ctx))
 	defer cancel()
+	// writing ends with life, too.
+	writing, stopWriting := context.WithCancelCause(life)
+	defer context.AfterFunc(ctx, func() { stopWriting(errors.New("demo was interrupted while it started")) })()
 
 	_, _ = fmt.Fprintln(g.stderr, "Starting a private Postgres")
-	server, err := postgres.Start(ctx, postgres.Options{})
+	server, err := postgres.Start(writing, postgres.Options{})
 	if err != nil {
-		return err
+		return cmp.Or(context.Cause(writing), err)
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
-	d, err := newDemo(ctx, g, o, server)
+	d, err := newDemo(writing, g, o, server)
 	if err != nil {
-		return err
+		return cmp.Or(context.Cause(writing), err)
 	}
 	defer d.host.close()
-	err = d.run(life, ctx)
+	err = d.run(life, writing)
 	if err == nil {
 		err = context.Cause(life)
 	}
 	s := d.tracker.summarize(time.Since(started))
+	s.OK = s.OK && err == nil
 	if err := s.print(g); err != nil {
 		return err
 	}
@@ -113,6 +111,19 @@ func runDemo(ctx context.Context, g *globals, o demoOptions) (err error) {
 		_, _ = fmt.Fprintf(g.stderr, "The end of the relay's log:\n%s", d.log)
 	}
 	return err
+}
+
+// life returns a context for the whole demo: one that is to end by itself has
+// a limit, so that it cannot hang.
+func (o demoOptions) life(ctx context.Context) (context.Context, context.CancelFunc) {
+	if o.events == 0 {
+		return context.WithCancel(ctx)
+	}
+	limit := demoGrace
+	if o.rate > 0 {
+		limit += time.Duration(float64(o.events) / o.rate * float64(time.Second))
+	}
+	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("demo did not end within %s", limit.Round(time.Second)))
 }
 
 // newDemo prepares the database and puts the demo's parts together.
@@ -144,13 +155,16 @@ func (d *demo) assemble(ctx context.Context, g *globals, o demoOptions, cfg *con
 		return err
 	}
 	var err error
+	if d.host, err = newDemoHost(ctx, cfg.Database.URL.Reveal(), d.tracker, o); err != nil {
+		return err
+	}
 	if d.relay, err = relay.New(cfg, version, slog.New(slog.NewTextHandler(d.log, nil))); err != nil {
+		d.host.close()
 		return err
 	}
 	d.progress = newProgress(g, d.tracker, cfg.HTTP.Listen)
 	_, _ = fmt.Fprintf(g.stderr, "Relaying; its metrics are at http://%s/metrics\n", cfg.HTTP.Listen)
-	d.host, err = newDemoHost(ctx, cfg.Database.URL.Reveal(), d.tracker, o)
-	return err
+	return nil
 }
 
 // run writes until writing or the events end, waits for them to arrive, and

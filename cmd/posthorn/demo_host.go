@@ -78,11 +78,8 @@ func (h *demoHost) writer(ctx, writing context.Context, random *rand.Rand) error
 		if n == 0 || !h.mayWrite(writing, n) {
 			return nil
 		}
-		err := h.transact(ctx, random, n)
-		switch {
-		case ctx.Err() != nil: // whoever ended it says why
-			return nil
-		case err != nil:
+		// When ctx has ended, whoever ended it says why.
+		if err := h.transact(ctx, random, n); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("write events: %w", err)
 		}
 	}
@@ -91,10 +88,7 @@ func (h *demoHost) writer(ctx, writing context.Context, random *rand.Rand) error
 // mayWrite waits until n events may be written, or returns false when the
 // writing ends.
 func (h *demoHost) mayWrite(writing context.Context, n int) bool {
-	if err := h.limiter.WaitN(writing, n); err != nil {
-		return false
-	}
-	return h.tracker.room.Acquire(writing, int64(n)) == nil
+	return h.limiter.WaitN(writing, n) == nil && h.tracker.room.Acquire(writing, int64(n)) == nil
 }
 
 // take returns how many events a transaction that wants n may write.

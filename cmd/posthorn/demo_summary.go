@@ -93,7 +93,7 @@ func (s demoSummary) print(g *globals) error {
 	}
 	verdict := "Every committed event arrived, no event that was rolled back did, and every signature was right."
 	if !s.OK {
-		verdict = "The relay did not keep its promises."
+		verdict = "This is not how it should be:"
 	}
 	g.printf("\n%s\n\n", verdict)
 	for _, line := range []struct {

@@ -36,6 +36,19 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+func TestDemoThatIsInterruptedDrainsAndEndsWell(t *testing.T) {
+	r := start(t, nil, "demo", "--events", "100000", "--output", "json")
+	r.stderr.waitFor(t, "Relaying;")
+	r.stop() // as Ctrl-C does
+	if code := r.wait(t); code != exitOK {
+		t.Fatalf("exit code %d\n%s%s", code, r.stdout, r.stderr)
+	}
+	var s demoSummary
+	if err := json.Unmarshal([]byte(r.stdout.String()), &s); err != nil || !s.OK || s.Events >= 100_000 || s.Delivered != s.Committed {
+		t.Errorf("got %+v, %v", s, err)
+	}
+}
+
 func TestDemoSaysInOneLineThatPostgresIsMissing(t *testing.T) {
 	t.Setenv("POSTHORN_POSTGRES_BIN", t.TempDir())
 	var stdout, stderr bytes.Buffer

@@ -165,7 +165,9 @@ func listen(ctx context.Context, g *globals, o listenOptions, v *verifier) error
 	if err := server.Shutdown(stopping); err != nil {
 		_ = server.Close() // who still sends after that long is cut off
 	}
-	_ = <-served // that the server was closed
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("listen for webhooks: %w", err)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if o.count > 0 && l.wrong > 0 {

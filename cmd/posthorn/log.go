@@ -21,7 +21,7 @@ func newLogger(w io.Writer, c config.Log, noColor bool) *slog.Logger {
 	if c.Format == "json" || c.Format == "auto" && !isTerminal(w) {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 	}
-	return slog.New(tint.NewHandler(w, &tint.Options{
+	return slog.New(tint.NewTextHandler(w, &tint.Options{
 		Level: level, TimeFormat: time.TimeOnly, NoColor: noColor || !isTerminal(w),
 	}))
 }

@@ -25,16 +25,13 @@ relay holds the replication slot it waits to take over.`,
 			logger := newLogger(g.stderr, cfg.Log, g.getenv("NO_COLOR") != "")
 			r, err := relay.New(cfg, version, logger)
 			if err != nil {
-				return err
+				return &exitError{exitConfig, err}
 			}
 			if initFirst {
 				err := relay.Init(cmd.Context(), cfg, relay.InitOptions{Wait: true, Progress: func(step string) {
 					logger.LogAttrs(cmd.Context(), slog.LevelInfo, "init", slog.String("step", step))
 				}})
-				switch {
-				case cmd.Context().Err() != nil:
-					return nil // stopped before it began
-				case err != nil:
+				if err != nil && cmd.Context().Err() == nil { // else Run stops in good order
 					return err
 				}
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -87,7 +88,7 @@ func (Key) String() string { return hidden }
 func (Key) LogValue() slog.Value { return slog.StringValue(hidden) }
 
 // Format prints a fixed text whatever the verb, never the secret.
-func (Key) Format(s fmt.State, _ rune) { fmt.Fprint(s, hidden) }
+func (Key) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, hidden) }
 
 // mac returns a state for one computation under this key; give it back with
 // putMAC. Reusing it spares hashing the key's two blocks anew each time.

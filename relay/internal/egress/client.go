@@ -127,7 +127,7 @@ func (c *Client) Send(ctx context.Context, q *Request) Response {
 		req.SetBasicAuth(user.Username(), password)
 	}
 	var r Response
-	res, err := c.transport.RoundTrip(req)
+	res, err := c.transport.RoundTrip(req) //nolint:bodyclose // readExcerpt does
 	if err == nil {
 		r.Status = res.StatusCode
 		r.RetryAfter = res.Header.Get("Retry-After")
@@ -141,7 +141,7 @@ func (c *Client) Send(ctx context.Context, q *Request) Response {
 
 // readExcerpt returns the first bytes of body and closes it.
 func readExcerpt(body io.ReadCloser) ([]byte, error) {
-	defer body.Close() //nolint:errcheck // nothing is written to it
+	defer body.Close()
 	excerpt, err := io.ReadAll(io.LimitReader(body, excerptBytes))
 	if err != nil || len(excerpt) < excerptBytes {
 		return excerpt, err

@@ -91,7 +91,7 @@ func (r Retry) Next(attempts int, age, retryAfter time.Duration, random float64)
 }
 
 func (r Retry) next(attempts int, age, retryAfter time.Duration) (time.Duration, bool) {
-	return r.Next(attempts, age, retryAfter, rand.Float64()) //nolint:gosec // a spread, not a secret
+	return r.Next(attempts, age, retryAfter, rand.Float64())
 }
 
 // parseRetryAfter returns the wait that a Retry-After header asks for: seconds

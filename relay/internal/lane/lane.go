@@ -120,16 +120,19 @@ func (l *lane) hire(ctx context.Context) {
 
 // serve makes attempts until nothing is ready.
 func (l *lane) serve(ctx context.Context) {
-	for {
-		if l.limiter != nil && l.waiting() > 0 && l.limiter.Wait(ctx) != nil {
-			break
-		}
+	for l.paced(ctx) {
 		d := l.start()
 		if d == nil {
-			break
+			return
 		}
 		l.finish(ctx, d, l.attempt(ctx, d))
 	}
+}
+
+// paced waits until the rate limit admits a request. It returns false when ctx
+// ended first: the lane is over.
+func (l *lane) paced(ctx context.Context) bool {
+	return l.limiter == nil || l.waiting() == 0 || l.limiter.Wait(ctx) == nil
 }
 
 // start takes the next delivery, or returns nil and lets the worker go.

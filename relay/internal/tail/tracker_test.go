@@ -73,7 +73,7 @@ func TestFlushIsTheLongestSettledPrefix(t *testing.T) {
 				unsettled[i][1].Unsettled--
 				unsettled = append(unsettled[:i], unsettled[i+1:]...)
 			},
-			"keepalive": func(t *rapid.T) {
+			"keepalive": func(*rapid.T) {
 				at := advance()
 				tracker.Idle(at)
 				if m.flushable(); len(m.txs) == 0 {
