@@ -226,6 +226,7 @@ func (s *session) beat(ctx context.Context) error {
 }
 
 func (s *session) clean(ctx context.Context, c *tail.Cleaner) error {
+	s.ledger.FlushSoon() // rows go once the flushed position passed them, which on a quiet slot is written seldom
 	for {
 		deleted, more, err := c.Clean(ctx, s.ledger.Flushed())
 		if deleted > 0 {
