@@ -31,13 +31,15 @@ type backlog struct {
 	// lack them.
 	writing map[int64][]event.Position
 	freed   map[int64]bool // keys to check: something of them became final
+	maxKeys int            // how many blocked keys are remembered
 
-	consulting bool     // the ledger is being asked
-	news       []func() // commits that came meanwhile; the answer may lack them
+	consulting bool      // the ledger is being asked
+	news       []func()  // commits that came meanwhile; the answer may lack them
+	askAgain   time.Time // the ledger did not answer: not to be asked before
 }
 
 func newBacklog(b ledger.Backlog, now time.Time) backlog {
-	k := backlog{stored: b.Rows, blocked: map[int64]event.Position{}, writing: map[int64][]event.Position{}, freed: map[int64]bool{}}
+	k := backlog{stored: b.Rows, blocked: map[int64]event.Position{}, writing: map[int64][]event.Position{}, freed: map[int64]bool{}, maxKeys: maxBlockedKeys}
 	if b.NextDue >= 0 {
 		k.claimAt = now.Add(b.NextDue)
 	}
@@ -46,7 +48,7 @@ func newBacklog(b ledger.Backlog, now time.Time) backlog {
 
 // loadKeys reads the blocked keys. Call it before the lane is used.
 func (l *lane) loadKeys(ctx context.Context) error {
-	keys, more, err := l.set.opts.Store.BlockedKeys(ctx, l.ep.ID, maxBlockedKeys)
+	keys, more, err := l.set.opts.Store.BlockedKeys(ctx, l.ep.ID, l.maxKeys)
 	if err != nil {
 		return err
 	}
@@ -74,7 +76,7 @@ func (b *backlog) block(key int64, at event.Position) {
 		return
 	}
 	b.lower(key, at)
-	if len(b.blocked) > maxBlockedKeys {
+	if len(b.blocked) > b.maxKeys {
 		b.allBlocked, b.blocked = true, map[int64]event.Position{}
 	}
 }
@@ -260,7 +262,7 @@ func (l *lane) consult(ctx context.Context, c ledger.Claim, want bool, freed []i
 	var keys map[int64]event.Position
 	more := true
 	if err == nil && reload {
-		keys, more, err = l.set.opts.Store.BlockedKeys(ctx, l.ep.ID, maxBlockedKeys)
+		keys, more, err = l.set.opts.Store.BlockedKeys(ctx, l.ep.ID, l.maxKeys)
 	}
 
 	l.mu.Lock()
@@ -270,7 +272,7 @@ func (l *lane) consult(ctx context.Context, c ledger.Claim, want bool, freed []i
 			l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "backlog not read", slog.String("endpoint", l.ep.Name), slog.Any("err", err))
 		}
 		l.health.probing = false
-		l.claimSoon(time.Now().Add(time.Second))
+		l.askAgain = time.Now().Add(time.Second)
 		for _, key := range freed {
 			l.freed[key] = true
 		}

@@ -149,6 +149,9 @@ func checkKeyOrder(t *testing.T, seed uint64) {
 		ended[s.Key] = s.N + 1
 		return 200, after
 	})
+	if random.IntN(2) == 0 {
+		b.set.lanes[0].maxKeys = random.IntN(4) // fewer than there are
+	}
 	b.offer(t.Context(), n, func(i int) string { return fmt.Sprint("k", i%keys) })
 	eventually(t, 6*time.Hour, func() bool { return b.ledger.finished() == n })
 	b.stop()

@@ -19,7 +19,7 @@ func (l *lane) look(ctx context.Context, now time.Time) {
 		before = l.workers
 		l.hire(ctx)
 	}
-	if l.consulting || !l.set.startable() {
+	if l.consulting || now.Before(l.askAgain) || !l.set.startable() {
 		return
 	}
 	c, want := l.claim(now)
