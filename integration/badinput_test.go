@@ -104,6 +104,7 @@ func TestDatabaseThatLacksSomethingIsRefused(t *testing.T) {
 			db := newDatabase(t)
 			if c.spoil != "" {
 				initialise(t, db, nowhere)
+				db.waitSlotFree(t)
 				db.script(t, c.spoil)
 			}
 			mustRefuse(t, db, c.config+nowhere, nil, run, c.wants...)
@@ -166,6 +167,7 @@ func TestSlotOutOfStepIsRefused(t *testing.T) {
 				t.Fatalf("the relay ended with %d", code)
 			}
 			db.mustWrite(t, bulk{From: 2, To: 2}, 1)
+			db.waitSlotFree(t)
 			db.script(t, c.spoil)
 			mustRefuse(t, db, nowhere, nil, run, c.wants...)
 			mustRefuse(t, db, nowhere, nil, runInit, c.wants...)

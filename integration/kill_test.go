@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -15,11 +14,11 @@ import (
 // decides; retries come fast.
 const threeEndpoints = `
 profiles:
-  eager: {secret: "${SECRET}", retry: {schedule: [100ms, 100ms, 200ms, 200ms, 1s, 1s, 1s, 5s, 5s, 5s, 5s, 5s], jitter: 0.5}}
+  eager: {retry: {schedule: [100ms, 100ms, 200ms, 200ms, 1s, 1s, 1s, 5s, 5s, 5s, 5s, 5s], jitter: 0.5}}
 endpoints:
-  - {name: plain, url: "${RECEIVER}/plain", events: ["*"], profile: eager}
-  - {name: slow, url: "${RECEIVER}/slow", events: ["*"], profile: eager, concurrency: 64}
-  - {name: ordered, url: "${RECEIVER}/ordered", events: ["*"], profile: eager, ordering: key, concurrency: 64}
+  - {name: plain, url: "${RECEIVER}/plain", events: ["*"], secret: "${SECRET}", profile: eager}
+  - {name: slow, url: "${RECEIVER}/slow", events: ["*"], secret: "${SECRET}", profile: eager, concurrency: 64}
+  - {name: ordered, url: "${RECEIVER}/ordered", events: ["*"], secret: "${SECRET}", profile: eager, ordering: key, concurrency: 64}
 `
 
 // newMoodyReceiver returns the receiver of threeEndpoints: one that just
@@ -33,15 +32,35 @@ func newMoodyReceiver(t testing.TB) *receiver {
 	ordered := rcv.endpoints["/ordered"]
 	ordered.ordered = true
 	ordered.answers(func(q *request) int {
-		switch {
-		case q.Event.N%40 == 0 && q.Try == 1:
-			return 0
-		case q.Event.N%15 == 0 && q.Try <= 2:
-			return http.StatusServiceUnavailable
+		if failures := moodyFailures(q.Event.N); len(failures) >= q.Try {
+			return failures[q.Try-1]
 		}
 		return after(q.Context(), time.Duration(rand.IntN(5))*time.Millisecond, http.StatusOK)
 	})
 	return rcv
+}
+
+// moodyFailures returns what the first tries of event n are answered with; 0
+// cuts the connection.
+func moodyFailures(n int) []int {
+	switch {
+	case n == 0: // the marker
+		return nil
+	case n%15 == 0:
+		return []int{http.StatusServiceUnavailable, http.StatusServiceUnavailable}
+	case n%40 == 0:
+		return []int{0}
+	}
+	return nil
+}
+
+// moodyRetries returns how many retries n events cost.
+func moodyRetries(n int) int {
+	retries := 0
+	for i := 1; i <= n; i++ {
+		retries += len(moodyFailures(i))
+	}
+	return retries
 }
 
 // after answers status when d has passed, or cuts the connection once the relay
@@ -111,7 +130,7 @@ func checkLedger(t *testing.T, db *database, n int) {
 	t.Helper()
 	eventually(t, time.Minute, func() error {
 		if got := db.count(t, `SELECT count(*) FROM posthorn.deliveries WHERE state = 'delivered'`); got != n {
-			return fmt.Errorf("ledger: %d deliveries are delivered, not %d", got, n)
+			return fmt.Errorf("ledger: %d deliveries are delivered, not %d; pending are %s", got, n, db.pending(t))
 		}
 		return nil
 	})
@@ -120,6 +139,18 @@ func checkLedger(t *testing.T, db *database, n int) {
 			t.Errorf("ledger: %d rows are left in %s", got, table)
 		}
 	}
+}
+
+// pending describes the first few deliveries that are not final.
+func (db *database) pending(t *testing.T) string {
+	t.Helper()
+	var text string
+	err := db.pool.QueryRow(t.Context(), `SELECT coalesce(string_agg(line, E'\n'), 'none') FROM (SELECT format('%s of key %s to %s: %s (%s), %s attempts, due at %s', type, key, endpoint_id, state, reason, attempts, due_at) AS line
+FROM posthorn.pending ORDER BY lsn, index LIMIT 5) AS few`).Scan(&text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
 }
 
 func TestNothingIsLostWhenTheRelayIsKilled(t *testing.T) {
@@ -147,33 +178,22 @@ func TestNothingIsLostWhenTheRelayIsKilled(t *testing.T) {
 	}
 }
 
-// TestKeyOrderHoldsWhenTheRelayIsKilledWithTheNextParked brings, of each of
-// some keys, the first of three events in flight and the others into the
-// ledger, kills the relay, and lets the next one deliver.
-func TestKeyOrderHoldsWhenTheRelayIsKilledWithTheNextParked(t *testing.T) {
-	tests := map[string]struct {
-		// fails says that the first try of the first event fails, and the second
-		// one is in flight when the relay is killed.
-		fails bool
-		// noise fails events of other keys while the first event is in flight,
-		// until the endpoint is failing.
-		noise bool
-		// first is how the first event stands in the ledger at the kill, if it does.
-		first string
-	}{
-		"first try, endpoint failing":     {noise: true},
-		"first try, longer than max_hold": {first: `state = 'sending'`},
-		"retry":                           {fails: true, first: `state = 'pending' AND attempts = 1`},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			const keys = 20
-			db := newDatabase(t)
-			rcv := newReceiver(t, "/ordered")
-			ordered := rcv.endpoints["/ordered"]
-			ordered.ordered = true
-			config := `
-source: {max_hold: 20s}
+// parking is a way in which the first of three events of a key is in flight
+// while the others stand in the ledger.
+type parking struct {
+	maxHold string
+	// fails says that the first event's first try fails, and the second one is
+	// in flight.
+	fails bool
+	// noise is how many events of other keys fail meanwhile: five in a row have
+	// the endpoint failing.
+	noise int
+	// first is how the first event stands in the ledger; empty: it does not.
+	first string
+}
+
+const patientEndpoint = `
+source: {max_hold: %s}
 endpoints:
   - name: ordered
     url: ${RECEIVER}/ordered
@@ -184,92 +204,79 @@ endpoints:
     timeout: 60s
     retry: {schedule: [100ms, 200ms, 500ms, 1s, 1s, 1s, 1s, 1s, 1s, 1s, 1s]}
 `
-			if test.first == `state = 'sending'` {
-				config = "source: {max_hold: 1s}\n" + config[len("\nsource: {max_hold: 20s}\n"):]
-			}
-			rounds := 2
-			if full {
-				rounds = 5
-			}
-			parked := 0
+
+func TestKeyOrderHoldsWhenTheRelayIsKilledWithTheNextParked(t *testing.T) {
+	tests := map[string]parking{
+		"first try, endpoint failing":     {maxHold: "30s", noise: 10},
+		"first try, longer than max_hold": {maxHold: "1s", first: `state = 'sending'`},
+		"retry":                           {maxHold: "30s", fails: true, first: `state = 'pending' AND attempts = 1`},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			const keys = 20
+			db := newDatabase(t)
+			rcv := newReceiver(t, "/ordered")
+			ordered := rcv.endpoints["/ordered"]
+			ordered.ordered = true
+			config := fmt.Sprintf(patientEndpoint, test.maxHold)
+			rounds := max(2, scaled(5))
 			for round := range rounds {
-				var hanging atomic.Int64
-				ordered.answers(func(q *request) int {
-					switch {
-					case q.Event.N == 0, test.fails && q.Try == 1:
-						return http.StatusInternalServerError
-					case (q.Event.Seq-1)%3 > 0: // waits for the one before, so this cannot be
-						return http.StatusOK
-					}
-					hanging.Add(1)
-					<-q.Context().Done() // until the relay is dead
-					return 0
-				})
+				b := bulk{From: round*3*keys + 1, To: (round + 1) * 3 * keys, Keys: keys}
 				r := startRelay(t, db, rcv, config)
 				r.waitReady()
-				b := bulk{From: round*3*keys + 1, To: (round + 1) * 3 * keys, Keys: keys}
-				db.mustWrite(t, b, keys)
-				waitHanging(t, &hanging, keys)
-				if test.noise {
-					db.exec(t, `INSERT INTO posthorn.outbox (type, key, payload) SELECT 'test.noise', 'noise-' || i || $1, '{}' FROM generate_series(1, 10) AS i`, fmt.Sprint(round))
-				}
-				waitParked(t, db, b, test.first)
-				parked += 2 * keys
+				test.park(t, db, ordered, b)
 				r.kill()
 
 				ordered.answers(func(*request) int { return http.StatusOK })
 				r = startRelay(t, db, rcv, config)
-				ordered.waitAccount(t, b.To)
+				ordered.waitDelivered(b.To, time.Minute)
 				waitSettled(t, db)
 				if code, _ := r.stop(); code != 0 {
-					t.Errorf("exit code %d", code)
+					t.Errorf("exit code: got %d, want 0", code)
 				}
 			}
-			t.Logf("FIGURE killed with the next of its key parked, %s: %d rounds, %d keys in flight, %d events parked behind them: order held, %d requests", name, rounds, rounds*keys, parked, ordered.counts().Requests)
+			t.Logf("FIGURE killed with the next of its key parked, %s: %d rounds, %d keys in flight, %d events parked behind them, order held in %d requests",
+				name, rounds, rounds*keys, 2*rounds*keys, ordered.counts().Requests)
 		})
 	}
 }
 
-func waitHanging(t *testing.T, hanging *atomic.Int64, want int) {
+// park writes b, three events of each key, and returns once the first of each
+// is in flight and the others are parked.
+func (p parking) park(t *testing.T, db *database, e *endpoint, b bulk) {
 	t.Helper()
+	third := (b.To - b.From + 1) / 3
+	var hanging atomic.Int64
+	e.answers(func(q *request) int {
+		switch {
+		case q.Event.N == 0, p.fails && q.Try == 1:
+			return http.StatusInternalServerError
+		case q.Event.N >= b.From+third:
+			e.complain("event %d arrived before the first of its key was answered", q.Event.N)
+		}
+		hanging.Add(1)
+		<-q.Context().Done() // until the relay is dead
+		return 0
+	})
+	db.mustWrite(t, b, third)
 	eventually(t, 30*time.Second, func() error {
-		if got := hanging.Load(); got < int64(want) {
-			return fmt.Errorf("%d of %d requests are in flight", got, want)
+		if got := hanging.Load(); got < int64(third) {
+			return fmt.Errorf("%d of %d requests are in flight", got, third)
 		}
 		return nil
 	})
-}
-
-// waitParked returns once the last two thirds of b are parked, and the first
-// third stands in the ledger as first says, or, when it is empty, not at all.
-func waitParked(t *testing.T, db *database, b bulk, first string) {
-	t.Helper()
+	db.exec(t, `INSERT INTO posthorn.outbox (type, key, payload) SELECT 'test.noise', 'noise-' || $1 || '-' || i, '{}' FROM generate_series(1, $2::int) AS i`, fmt.Sprint(b.From), p.noise)
 	const query = `SELECT count(*) FROM posthorn.pending AS p JOIN posthorn.outbox AS o ON o.id = p.event_id
 WHERE o.type = 'test.created' AND (o.payload->>'n')::int BETWEEN $1 AND $2`
-	third := (b.To - b.From + 1) / 3
-	wantFirst := third
+	first, wantFirst := p.first, third
 	if first == "" {
-		wantFirst, first = 0, "true"
+		first, wantFirst = "true", 0
 	}
 	eventually(t, 30*time.Second, func() error {
 		behind := db.count(t, query+` AND state = 'pending' AND attempts = 0`, b.From+third, b.To)
-		if behind != 2*third {
-			return fmt.Errorf("%d of %d events are parked", behind, 2*third)
-		}
-		if ahead := db.count(t, query+` AND `+first, b.From, b.From+third-1); ahead != wantFirst {
-			return fmt.Errorf("of the events in flight %d stand in the ledger, not %d", ahead, wantFirst)
-		}
-		return nil
-	})
-}
-
-// waitAccount is waitDelivered for an endpoint that events without a number
-// reach too.
-func (e *endpoint) waitAccount(t *testing.T, n int) {
-	t.Helper()
-	eventually(t, time.Minute, func() error {
-		if missing := e.undelivered(n); len(missing) > 0 {
-			return errors.New("not delivered: " + list(missing))
+		ahead := db.count(t, query+` AND `+first, b.From, b.From+third-1)
+		if behind != 2*third || ahead != wantFirst {
+			return fmt.Errorf("%d events are parked, want %d; %d in flight stand in the ledger, want %d", behind, 2*third, ahead, wantFirst)
 		}
 		return nil
 	})

@@ -18,6 +18,18 @@ func (db *database) confirmed(t testing.TB) int {
 	return db.count(t, `SELECT pg_wal_lsn_diff(confirmed_flush_lsn, '0/0')::bigint FROM pg_replication_slots WHERE slot_name = $1`, db.slot)
 }
 
+// waitSlotFree returns once no relay holds the slot: the server notices the
+// end of one a moment later.
+func (db *database) waitSlotFree(t testing.TB) {
+	t.Helper()
+	eventually(t, 30*time.Second, func() error {
+		if db.count(t, `SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1 AND active`, db.slot) > 0 {
+			return fmt.Errorf("slot %s is active", db.slot)
+		}
+		return nil
+	})
+}
+
 // written returns up to where WAL was written, as a number of bytes: all that
 // was committed stands before it.
 func (db *database) written(t testing.TB) int {

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"net/http"
 	"testing"
 	"time"
 
@@ -29,9 +30,9 @@ endpoints:
   - {name: b, url: "${RECEIVER}/b", events: ["*"], secret: "${SECRET}", ordering: key}
 `
 
-// load inserts small transactions until stop is called, through failures of
-// the server, of which no number is used again.
-func load(t *testing.T, db *database) (stop func() (tried, failed int)) {
+// load inserts small transactions of events numbered from from until stop is
+// called, through failures of the server, of which no number is used again.
+func load(t *testing.T, db *database, from int) (stop func() (tried, failed int)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -48,7 +49,7 @@ func load(t *testing.T, db *database) (stop func() (tried, failed int)) {
 			}
 			// The statement itself is not cancelled: whether it was committed
 			// is asked later.
-			if (bulk{From: 5*tried + 1, To: 5*tried + 5}).insert(context.WithoutCancel(ctx), db.pool) != nil {
+			if (bulk{From: from + 5*tried, To: from + 5*tried + 4}).insert(context.WithoutCancel(ctx), db.pool) != nil {
 				failed++
 			}
 			tried++
@@ -91,7 +92,7 @@ func TestPostgresCrashesUnderLoad(t *testing.T) {
 	db, rcv := newDatabaseOn(t, s), newReceiver(t, "/a", "/b")
 	r := startRelay(t, db, rcv, loadConfig)
 	r.waitReady()
-	stop := load(t, db)
+	stop := load(t, db, 1)
 	crashes := max(2, scaled(10))
 	for i := range crashes {
 		enough := rcv.endpoints["/a"].counts().Delivered + 500
@@ -137,9 +138,22 @@ func TestPostgresShutsDownFastWithRelayConnected(t *testing.T) {
 		r.waitLog("stream resumed", times)
 	}
 	restart("with an idle relay", 1)
-	stop := load(t, db)
+
+	// What is in flight keeps the relay from confirming what it was sent.
+	release := make(chan struct{})
+	rcv.endpoints["/b"].answers(func(*request) int {
+		<-release
+		return http.StatusOK
+	})
+	db.mustWrite(t, bulk{From: 1, To: 1}, 1)
+	db.waitDeliveries(t, "delivered", 1) // to /a; nothing is left to be recorded
+	eventually(t, time.Minute, func() error { return atLeast(rcv.endpoints["/b"].counts().Requests, 1) })
+	restart("with a request in flight", 2)
+	close(release)
+
+	stop := load(t, db, 2)
 	eventually(t, time.Minute, func() error { return atLeast(rcv.endpoints["/a"].counts().Delivered, 500) })
-	restart("under load", 2)
+	restart("under load", 3)
 	enough := rcv.endpoints["/a"].counts().Delivered + 500
 	eventually(t, time.Minute, func() error { return atLeast(rcv.endpoints["/a"].counts().Delivered, enough) })
 	stop()

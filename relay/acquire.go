@@ -78,14 +78,11 @@ func (r *Relay) untilConnected(ctx context.Context, try func() error) error {
 			wait = firstReconnect
 			continue
 		case final(err):
-			if hint := tail.Hint(err); hint != "" {
-				return fmt.Errorf("%w: %s", err, hint)
-			}
-			return err
+			return hinted(err)
 		}
 		if time.Since(said) > sayAgain {
 			said = time.Now()
-			r.logger.LogAttrs(ctx, slog.LevelWarn, "Postgres cannot be used, trying again", slog.Any("err", err))
+			r.logger.LogAttrs(ctx, slog.LevelWarn, "Postgres cannot be used, trying again", slog.Any("err", hinted(err)))
 		}
 		if err := pause(ctx, wait); err != nil {
 			return err
@@ -102,7 +99,15 @@ func (e finalError) Unwrap() error { return e.error }
 func final(err error) bool {
 	var f finalError
 	var step *OutOfStepError
-	return errors.As(err, &f) || errors.As(err, &step) || errors.Is(err, errTakenOver) || tail.Hint(err) != ""
+	return errors.As(err, &f) || errors.As(err, &step) || errors.Is(err, errTakenOver) || tail.Final(err)
+}
+
+// hinted adds to err what mends it, where that is known.
+func hinted(err error) error {
+	if hint := tail.Hint(err); hint != "" {
+		return fmt.Errorf("%w: %s", err, hint)
+	}
+	return err
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -173,7 +178,7 @@ func finalUnlessLost(err error) error {
 func (r *Relay) connect(ctx context.Context, led *ledger.Ledger) (*tail.Conn, error) {
 	conn, err := tail.Connect(ctx, r.cfg.Database.ReplicationURL.Reveal(), r.cfg.Source.Slot)
 	if errors.Is(err, tail.ErrSlotMissing) {
-		return nil, r.missingSlot(ctx, led)
+		return nil, missingSlot(ctx, r.cfg.Source.Slot, led)
 	}
 	if err != nil {
 		return nil, err
@@ -195,8 +200,9 @@ func (r *Relay) connect(ctx context.Context, led *ledger.Ledger) (*tail.Conn, er
 	return conn, nil
 }
 
-func (r *Relay) missingSlot(ctx context.Context, led *ledger.Ledger) error {
-	slot := r.cfg.Source.Slot
+// missingSlot says what it means that slot does not exist: an OutOfStepError
+// when the ledger knows it.
+func missingSlot(ctx context.Context, slot string, led *ledger.Ledger) error {
 	place, err := led.Place(ctx)
 	switch {
 	case errors.Is(err, ledger.ErrUnknownSlot):

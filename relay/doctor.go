@@ -89,7 +89,7 @@ type doctor struct {
 	findings  []Finding
 
 	sourceUp, ledgerUp bool
-	facts              serverFacts
+	facts              tail.Facts    // zero when they could not be read
 	columns            *tail.Columns // nil when the table is not as it should be
 }
 
@@ -129,66 +129,49 @@ func (d *doctor) reachable(ctx context.Context) {
 	d.add("ledger database", FindingOK, "answers", "")
 }
 
-// serverFacts is what the server says of itself.
-type serverFacts struct {
-	role                string // "" when nothing could be read
-	version             int    // such as 150004
-	release             string
-	walLevel, keep      string
-	slots, maxSlots     int
-	senders, maxSenders int
-}
-
-const sqlServerFacts = `SELECT current_user, current_setting('server_version_num')::int, current_setting('server_version'), current_setting('wal_level'),
-  current_setting('max_slot_wal_keep_size'), (SELECT count(*) FROM pg_replication_slots), current_setting('max_replication_slots')::int,
-  (SELECT count(*) FROM pg_stat_replication), current_setting('max_wal_senders')::int`
-
 func (d *doctor) server(ctx context.Context) {
 	if !d.sourceUp {
 		d.skip("server", "the database")
 		return
 	}
-	f := &d.facts
-	err := d.databases.source.Pool.QueryRow(ctx, sqlServerFacts).Scan(&f.role, &f.version, &f.release, &f.walLevel,
-		&f.keep, &f.slots, &f.maxSlots, &f.senders, &f.maxSenders)
+	f, err := d.databases.source.Facts(ctx)
 	if err != nil {
 		d.fail("server", err, "")
 		return
 	}
+	d.facts = f
 	switch {
-	case f.version < 14_00_00:
-		d.add("version", FindingFail, "Postgres "+f.release+" is too old", "upgrade to Postgres 14 or later")
-	case f.version >= 19_00_00:
-		d.add("version", FindingWarn, "Postgres "+f.release+" is newer than this release was tested with (14 to 18)", "upgrade Posthorn")
+	case f.Version < 14_00_00:
+		d.add("version", FindingFail, "Postgres "+f.Release+" is too old", "upgrade to Postgres 14 or later")
+	case f.Version >= 19_00_00:
+		d.add("version", FindingWarn, "Postgres "+f.Release+" is newer than this release was tested with (14 to 18)", "upgrade Posthorn")
 	default:
-		d.add("version", FindingOK, "Postgres "+f.release, "")
+		d.add("version", FindingOK, "Postgres "+f.Release, "")
 	}
-	if f.walLevel == "logical" {
+	if f.WALLevel == "logical" {
 		d.add("wal_level", FindingOK, "logical", "")
 	} else {
-		d.add("wal_level", FindingFail, f.walLevel+"; it must be logical", "ALTER SYSTEM SET wal_level = 'logical'; and restart Postgres")
+		d.add("wal_level", FindingFail, f.WALLevel+"; it must be logical", "ALTER SYSTEM SET wal_level = 'logical'; and restart Postgres")
 	}
-	if f.keep == "-1" {
+	if f.KeepSize == "-1" {
 		d.add("max_slot_wal_keep_size", FindingWarn, "unlimited: while no relay runs, WAL piles up until the disk is full",
 			"alert on posthorn_slot_retained_bytes; or ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; which loses the slot instead")
 	} else {
-		d.add("max_slot_wal_keep_size", FindingOK, f.keep+"; a relay that is further behind loses its slot", "")
+		d.add("max_slot_wal_keep_size", FindingOK, f.KeepSize+"; a relay that is further behind loses its slot", "")
 	}
 }
 
 func (d *doctor) privilege(ctx context.Context) {
-	if d.facts.role == "" {
+	if d.facts.Role == "" {
 		d.skip("replication privilege", "the database")
 		return
 	}
 	if err := d.databases.source.CheckPrivilege(ctx); err != nil {
-		d.fail("replication privilege", err, fmt.Sprintf("ALTER ROLE %s REPLICATION;", pgx.Identifier{d.facts.role}.Sanitize()))
+		d.fail("replication privilege", err, fmt.Sprintf("ALTER ROLE %s REPLICATION;", pgx.Identifier{d.facts.Role}.Sanitize()))
 		return
 	}
-	d.add("replication privilege", FindingOK, "role "+d.facts.role+" may replicate", "")
+	d.add("replication privilege", FindingOK, "role "+d.facts.Role+" may replicate", "")
 }
-
-const sqlTablePrivileges = `SELECT has_table_privilege($1, 'SELECT'), has_table_privilege($1, 'DELETE')`
 
 func (d *doctor) table(ctx context.Context) {
 	if !d.sourceUp {
@@ -205,15 +188,14 @@ func (d *doctor) table(ctx context.Context) {
 		d.fail("outbox", err, mend)
 		return
 	}
-	var selects, deletes bool
-	err = source.Pool.QueryRow(ctx, sqlTablePrivileges, source.Table.SQL()).Scan(&selects, &deletes)
 	d.columns = &columns
+	may, err := source.MayClean(ctx)
 	switch {
 	case err != nil:
 		d.fail("outbox", err, "")
-	case !selects || !deletes:
-		d.add("outbox", FindingWarn, fmt.Sprintf("role %s may not select and delete in %s: old rows stay for ever", d.facts.role, source.Table),
-			fmt.Sprintf("GRANT SELECT, DELETE ON %s TO %s;", source.Table.SQL(), pgx.Identifier{d.facts.role}.Sanitize()))
+	case !may:
+		d.add("outbox", FindingWarn, fmt.Sprintf("role %s may not select and delete in %s: old rows stay for ever", d.facts.Role, source.Table),
+			fmt.Sprintf("GRANT SELECT, DELETE ON %s TO %s;", source.Table.SQL(), pgx.Identifier{d.facts.Role}.Sanitize()))
 	default:
 		d.add("outbox", FindingOK, source.Table.String()+" has the mapped columns", "")
 	}
@@ -254,7 +236,7 @@ func (d *doctor) slot(ctx context.Context) {
 	conn, err := tail.Connect(ctx, d.cfg.Database.ReplicationURL.Reveal(), slot)
 	switch {
 	case errors.Is(err, tail.ErrSlotMissing):
-		err := (&Relay{cfg: d.cfg}).missingSlot(ctx, d.led)
+		err := missingSlot(ctx, slot, d.led)
 		d.outOfStep(err, "posthorn init")
 		d.room()
 		return
@@ -294,16 +276,16 @@ func (d *doctor) outOfStep(err error, mend string) {
 func (d *doctor) room() {
 	f := d.facts
 	switch {
-	case f.role == "":
+	case f.Role == "":
 		d.skip("room for a slot", "the server's settings")
-	case f.slots >= f.maxSlots:
-		d.add("room for a slot", FindingFail, fmt.Sprintf("all %d slots are taken", f.maxSlots),
-			fmt.Sprintf("ALTER SYSTEM SET max_replication_slots = %d; and restart Postgres; or drop a slot that nobody uses", f.maxSlots+5))
-	case f.senders >= f.maxSenders:
-		d.add("room for a slot", FindingFail, fmt.Sprintf("all %d WAL senders are taken", f.maxSenders),
-			fmt.Sprintf("ALTER SYSTEM SET max_wal_senders = %d; and restart Postgres", f.maxSenders+5))
+	case f.Slots >= f.MaxSlots:
+		d.add("room for a slot", FindingFail, fmt.Sprintf("all %d slots are taken", f.MaxSlots),
+			fmt.Sprintf("ALTER SYSTEM SET max_replication_slots = %d; and restart Postgres; or drop a slot that nobody uses", f.MaxSlots+5))
+	case f.Senders >= f.MaxSenders:
+		d.add("room for a slot", FindingFail, fmt.Sprintf("all %d WAL senders are taken", f.MaxSenders),
+			fmt.Sprintf("ALTER SYSTEM SET max_wal_senders = %d; and restart Postgres", f.MaxSenders+5))
 	default:
-		d.add("room for a slot", FindingOK, fmt.Sprintf("%d of %d slots and %d of %d WAL senders are taken", f.slots, f.maxSlots, f.senders, f.maxSenders), "")
+		d.add("room for a slot", FindingOK, fmt.Sprintf("%d of %d slots and %d of %d WAL senders are taken", f.Slots, f.MaxSlots, f.Senders, f.MaxSenders), "")
 	}
 }
 
@@ -316,9 +298,9 @@ func (d *doctor) stream(ctx context.Context, place ledger.Place) {
 		return
 	case status.Active:
 		d.add("slot", FindingOK, fmt.Sprintf("%s is held by relay %s", d.cfg.Source.Slot, place.Holder), "")
-	case d.facts.senders >= d.facts.maxSenders:
-		d.add("slot", FindingFail, fmt.Sprintf("%s is held by nobody, and all %d WAL senders are taken", d.cfg.Source.Slot, d.facts.maxSenders),
-			fmt.Sprintf("ALTER SYSTEM SET max_wal_senders = %d; and restart Postgres", d.facts.maxSenders+5))
+	case d.facts.Senders >= d.facts.MaxSenders:
+		d.add("slot", FindingFail, fmt.Sprintf("%s is held by nobody, and all %d WAL senders are taken", d.cfg.Source.Slot, d.facts.MaxSenders),
+			fmt.Sprintf("ALTER SYSTEM SET max_wal_senders = %d; and restart Postgres", d.facts.MaxSenders+5))
 	default:
 		d.add("slot", FindingWarn, d.cfg.Source.Slot+" is held by nobody: no relay runs", "posthorn run")
 	}
@@ -367,9 +349,8 @@ func (d *doctor) cleaning(ctx context.Context) {
 		return
 	}
 	source := d.databases.source
-	sql := fmt.Sprintf(`SELECT EXISTS (SELECT FROM %s WHERE %s < now() - $1 * interval '1 microsecond')`, source.Table.SQL(), pgx.Identifier{d.columns.CreatedAt}.Sanitize())
-	var old bool
-	if err := source.Pool.QueryRow(ctx, sql, (d.cfg.Source.Retention + cleanSlack).Microseconds()).Scan(&old); err != nil {
+	old, err := source.HoldsOlder(ctx, *d.columns, d.cfg.Source.Retention+cleanSlack)
+	if err != nil {
 		d.fail("cleaning", err, "")
 		return
 	}

@@ -150,11 +150,6 @@ func TestInitRefuses(t *testing.T) {
 		}
 		wantFinding(t, Doctor(t.Context(), cfg), "slot", FindingFail, "missing although the ledger knows it", "posthorn uninstall")
 	})
-	t.Run("a slot of another plugin", func(t *testing.T) {
-		db := newDatabase(t)
-		db.script(t, `SELECT pg_create_logical_replication_slot('`+db.slot+`', 'test_decoding');`)
-		wants(t, Init(t.Context(), db.config(t, ""), InitOptions{}), "is not a pgoutput slot of this database", "source.slot")
-	})
 	t.Run("a ledger of another slot", func(t *testing.T) {
 		db := newDatabase(t)
 		db.initialised(t, "")

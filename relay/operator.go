@@ -8,11 +8,11 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/posthorn/posthorn/config"
 	"github.com/posthorn/posthorn/relay/internal/lane"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
+	"github.com/posthorn/posthorn/relay/internal/tail"
 )
 
 // Delivery is a delivery as the ledger has it.
@@ -103,39 +103,14 @@ func (o *Operator) takesRetry(id uuid.UUID) (ordered bool, err error) {
 
 // original reads an event's row from the outbox again.
 func (o *Operator) original(ctx context.Context, id uuid.UUID) (ledger.Original, error) {
-	var found ledger.Original
-	source := o.databases.source
-	columns, err := source.Columns(ctx)
-	if err != nil {
-		return found, err
-	}
-	quote := func(column string) string { return pgx.Identifier{column}.Sanitize() }
-	headers, createdAt := "NULL", "NULL::timestamptz"
-	if columns.Headers != "" {
-		headers = quote(columns.Headers) + "::text"
-	}
-	if columns.CreatedAt != "" {
-		createdAt = quote(columns.CreatedAt) + "::timestamptz"
-	}
-	var payload string
-	var headerText *string
-	var at *time.Time
-	// Of an id that is no uuid the ledger knows only a hash.
-	sql := fmt.Sprintf(`SELECT %s::text, %s, %s FROM %s WHERE %s = $1`, quote(columns.Payload), headers, createdAt, source.Table.SQL(), quote(columns.ID))
-	switch err := source.Pool.QueryRow(ctx, sql, id).Scan(&payload, &headerText, &at); {
-	case errors.Is(err, pgx.ErrNoRows):
-		return found, errors.New("its payload was not kept (ledger.bodies), and its row is gone from the outbox")
+	row, err := o.databases.source.Row(ctx, id)
+	switch {
+	case errors.Is(err, tail.ErrRowMissing):
+		return ledger.Original{}, errors.New("its payload was not kept (ledger.bodies), and its row is gone from the outbox")
 	case err != nil:
-		return found, fmt.Errorf("its payload was not kept (ledger.bodies), and its row cannot be read from the outbox: %w", err)
+		return ledger.Original{}, fmt.Errorf("its payload was not kept (ledger.bodies), and its row cannot be read from the outbox: %w", err)
 	}
-	found.Payload = []byte(payload)
-	if headerText != nil {
-		found.Headers = []byte(*headerText)
-	}
-	if at != nil {
-		found.CreatedAt = *at
-	}
-	return found, nil
+	return ledger.Original{Payload: row.Payload, Headers: row.Headers, CreatedAt: row.CreatedAt}, nil
 }
 
 // Try is one try of a delivery that goes on failing. Times are since the

@@ -23,6 +23,10 @@ import (
 
 // Relay is one relay process. Use New, then Run.
 type Relay struct {
+	// InitFirst makes Run prepare the databases first, as Init does, but waiting
+	// for Postgres; each step is logged. Set it before Run.
+	InitFirst bool
+
 	cfg       *config.Config
 	version   string
 	logger    *slog.Logger
@@ -71,7 +75,7 @@ func New(cfg *config.Config, version string, logger *slog.Logger) (*Relay, error
 
 // Run delivers until ctx ends, then stops gracefully, within the
 // configuration's stop_timeout, and returns nil. While another relay holds the
-// slot it waits. It returns an error when something is wrong that trying again
+// slot it waits. It answers health from the beginning. It returns an error when something is wrong that trying again
 // cannot mend.
 func (r *Relay) Run(ctx context.Context) error {
 	defer r.databases.close()
@@ -93,7 +97,11 @@ func (r *Relay) Run(ctx context.Context) error {
 		defer stopBackground()
 		until, cancel := mergeDone(ctx, background)
 		defer cancel()
-		return r.runSessions(until)
+		err := r.work(until)
+		if until.Err() != nil && errors.Is(err, until.Err()) {
+			return nil
+		}
+		return err
 	})
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -109,13 +117,16 @@ func mergeDone(a, b context.Context) (context.Context, context.CancelFunc) {
 	return ctx, func() { stop(); cancel() }
 }
 
-// runSessions delivers whenever the slot is ours, until ctx ends.
-func (r *Relay) runSessions(ctx context.Context) error {
+// work prepares the databases if it is to, then delivers whenever the slot is
+// ours, until ctx ends.
+func (r *Relay) work(ctx context.Context) error {
+	if r.InitFirst {
+		if err := r.initialise(ctx); err != nil {
+			return err
+		}
+	}
 	for {
 		s, err := r.acquire(ctx)
-		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			return nil
-		}
 		if err != nil {
 			return err
 		}
@@ -129,6 +140,15 @@ func (r *Relay) runSessions(ctx context.Context) error {
 		}
 		r.logger.LogAttrs(ctx, slog.LevelWarn, "another relay took the slot, waiting for it to be free")
 	}
+}
+
+// initialise does what Init does, from the beginning again where Postgres could
+// not be used meanwhile. Errors are those that trying again cannot mend.
+func (r *Relay) initialise(ctx context.Context) error {
+	progress := func(step string) { r.logger.LogAttrs(ctx, slog.LevelInfo, "init", slog.String("step", step)) }
+	progress("connecting")
+	i := &initializer{InitOptions: InitOptions{Progress: progress}, cfg: r.cfg, databases: r.databases}
+	return r.untilConnected(ctx, func() error { return finalUnlessLost(i.run(ctx)) })
 }
 
 // slotEvery is how often the slot is looked at for metrics.

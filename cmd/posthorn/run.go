@@ -1,8 +1,6 @@
 package main
 
 import (
-	"log/slog"
-
 	"github.com/spf13/cobra"
 
 	"github.com/posthorn/posthorn/relay"
@@ -27,14 +25,7 @@ relay holds the replication slot it waits to take over.`,
 			if err != nil {
 				return &exitError{exitConfig, err}
 			}
-			if initFirst {
-				err := relay.Init(cmd.Context(), cfg, relay.InitOptions{Wait: true, Progress: func(step string) {
-					logger.LogAttrs(cmd.Context(), slog.LevelInfo, "init", slog.String("step", step))
-				}})
-				if err != nil && cmd.Context().Err() == nil { // else Run stops in good order
-					return err
-				}
-			}
+			r.InitFirst = initFirst
 			return r.Run(cmd.Context())
 		},
 	}

@@ -45,7 +45,7 @@ type Page struct {
 // sqlClaim is completed with the conditions of a claim.
 const sqlClaim = `WITH due AS (
   SELECT p.id, p.due_at, p.lsn, p.index, p.bytes FROM posthorn.pending p
-  WHERE p.endpoint_id = $1 AND p.state = 'pending' AND p.due_at <= now() AND p.id <> ALL($2) %s
+  WHERE p.endpoint_id = $1 AND p.state = 'pending' AND p.due_at <= now() AND p.id <> ALL($2)%s
   ORDER BY p.due_at, p.lsn, p.index LIMIT $3
 ), page AS (
   SELECT id, due_at, lsn, index, sum(bytes) OVER (ORDER BY due_at, lsn, index, id) - bytes AS before FROM due
@@ -56,9 +56,9 @@ WHERE page.before < $4 ORDER BY page.due_at, page.lsn, page.index`
 const claimColumns = `p.id, p.event_id, p.type, coalesce(p.tenant, ''), coalesce(p.key, ''), p.key_hash, p.lsn::text, p.index, p.created_at, p.attempts,
   p.request_method, p.request_headers, p.request_body, c.payload, c.headers, c.created_at, coalesce(c.invalid, ''), p.bytes`
 
-const onlyRetries = `AND p.attempts > 0`
+const onlyRetries = ` AND p.attempts > 0`
 
-const onlyHeads = `AND (p.key_hash IS NULL OR NOT EXISTS (SELECT FROM posthorn.pending q
+const onlyHeads = ` AND (p.key_hash IS NULL OR NOT EXISTS (SELECT FROM posthorn.pending q
   WHERE q.endpoint_id = p.endpoint_id AND q.key_hash = p.key_hash AND (q.lsn, q.index) < (p.lsn, p.index)))`
 
 // sqlFollowers reads what follows the claimed heads of keys, with what is not
@@ -71,7 +71,7 @@ WHERE p.id IN (SELECT next.id FROM unnest($2::bigint[], $3::text[], $4::bigint[]
 ORDER BY p.lsn, p.index`
 
 const sqlNextDue = `SELECT (extract(epoch FROM p.due_at - clock_timestamp()) * 1000000)::bigint FROM posthorn.pending p
-WHERE p.endpoint_id = $1 AND p.state = 'pending' AND p.due_at < 'infinity' AND p.id <> ALL($2) %s ORDER BY p.due_at LIMIT 1`
+WHERE p.endpoint_id = $1 AND p.state = 'pending' AND p.due_at < 'infinity' AND p.id <> ALL($2)%s ORDER BY p.due_at LIMIT 1`
 
 // Claim returns a page of due deliveries in the order in which they should be
 // sent.

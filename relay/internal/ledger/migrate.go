@@ -18,9 +18,12 @@ var migrations embed.FS
 
 const versionTable = "posthorn.goose_db_version"
 
-// Migrate brings the ledger's tables up to this release. The schema posthorn
-// must exist. It returns the number of migrations applied.
+// Migrate brings the ledger's tables up to this release, creating the schema
+// posthorn where it is missing. It returns the number of migrations applied.
 func Migrate(ctx context.Context, pool *pgxpool.Pool) (int, error) {
+	if err := createSchema(ctx, pool); err != nil {
+		return 0, err
+	}
 	p, db, err := provider(pool)
 	if err != nil {
 		return 0, err
@@ -31,6 +34,29 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool) (int, error) {
 		return 0, fmt.Errorf("migrate ledger: %w", err)
 	}
 	return len(results), nil
+}
+
+// createSchema does nothing where the schema exists: IF NOT EXISTS alone asks
+// for the privilege to create it even then.
+func createSchema(ctx context.Context, pool *pgxpool.Pool) error {
+	var exists bool
+	err := pool.QueryRow(ctx, `SELECT to_regnamespace('posthorn') IS NOT NULL`).Scan(&exists)
+	if err == nil && !exists {
+		_, err = pool.Exec(ctx, `CREATE SCHEMA IF NOT EXISTS posthorn`)
+	}
+	if err != nil {
+		return fmt.Errorf("create schema posthorn: %w", err)
+	}
+	return nil
+}
+
+// DropSchema drops the schema posthorn with all that is in it, which is the
+// ledger, the outbox, or both. A schema that is missing is no error.
+func DropSchema(ctx context.Context, pool *pgxpool.Pool) error {
+	if _, err := pool.Exec(ctx, `DROP SCHEMA IF EXISTS posthorn CASCADE`); err != nil {
+		return fmt.Errorf("drop schema posthorn: %w", err)
+	}
+	return nil
 }
 
 // CheckVersion returns an error when the ledger's tables are missing or older

@@ -28,6 +28,24 @@ func (e *ActiveError) Error() string {
 }
 func (e *ActiveError) Unwrap() error { return e.Err }
 
+// ForeignSlotError reports that the slot of our name is not ours: slot names
+// are shared by all databases of a server.
+type ForeignSlotError struct {
+	Slot     string
+	Database string // the other database that it belongs to, "" for none
+	Plugin   string // its output plugin, "" for a physical slot
+}
+
+func (e *ForeignSlotError) Error() string {
+	switch {
+	case e.Database != "":
+		return fmt.Sprintf("slot %s belongs to database %s (slot names are shared by all databases of a server)", e.Slot, e.Database)
+	case e.Plugin == "":
+		return fmt.Sprintf("slot %s is a physical slot, not one of pgoutput", e.Slot)
+	}
+	return fmt.Sprintf("slot %s uses plugin %s, not pgoutput", e.Slot, e.Plugin)
+}
+
 // Conn is a replication connection that knows its server and its slot, and
 // streams once Start was called. One goroutine owns it.
 type Conn struct {
@@ -41,8 +59,27 @@ type Conn struct {
 }
 
 // Connect opens a replication connection to url and reads what the server says
-// of itself and of the slot. It returns ErrSlotMissing when there is none.
+// of itself and of the slot. It returns ErrSlotMissing when there is none, and
+// a ForeignSlotError when it is not ours.
 func Connect(ctx context.Context, url, slot string) (*Conn, error) {
+	config, err := replicationConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	pg, err := pgconn.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect for replication: %w", err)
+	}
+	c := &Conn{pg: pg, slot: slot}
+	if err := c.inspect(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// replicationConfig returns how url is connected to for replication.
+func replicationConfig(url string) (*pgconn.Config, error) {
 	config, err := pgconn.ParseConfig(url)
 	if err != nil {
 		return nil, err
@@ -59,16 +96,7 @@ func Connect(ctx context.Context, url, slot string) (*Conn, error) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = 10 * time.Second
 	}
-	pg, err := pgconn.ConnectConfig(ctx, config)
-	if err != nil {
-		return nil, fmt.Errorf("connect for replication: %w", err)
-	}
-	c := &Conn{pg: pg, slot: slot}
-	if err := c.inspect(ctx); err != nil {
-		c.Close()
-		return nil, err
-	}
-	return c, nil
+	return config, nil
 }
 
 // Dial connects to Postgres so that a peer that is gone without a word is
@@ -78,8 +106,8 @@ func Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return dialer.DialContext(ctx, network, address)
 }
 
-// sqlSlot reads a slot of the connection's database.
-const sqlSlot = `SELECT coalesce(confirmed_flush_lsn, '0/0')::text, coalesce(wal_status, ''), coalesce(plugin, ''), coalesce(database = current_database(), false)
+// sqlSlot reads a slot, and the name of its database unless it is this one.
+const sqlSlot = `SELECT coalesce(confirmed_flush_lsn, '0/0')::text, coalesce(wal_status, ''), coalesce(plugin, ''), coalesce(nullif(database, current_database()), '')
 FROM pg_replication_slots WHERE slot_name = '%s'`
 
 func (c *Conn) inspect(ctx context.Context) error {
@@ -97,8 +125,8 @@ func (c *Conn) inspect(ctx context.Context) error {
 		return fmt.Errorf("slot %s: %w", c.slot, ErrSlotMissing)
 	}
 	row := results[0].Rows[0]
-	if string(row[2]) != "pgoutput" || string(row[3]) != "t" {
-		return fmt.Errorf("slot %s is not a pgoutput slot of this database: choose another source.slot, or drop it and run posthorn init", c.slot)
+	if plugin, database := string(row[2]), string(row[3]); plugin != "pgoutput" || database != "" {
+		return &ForeignSlotError{Slot: c.slot, Database: database, Plugin: plugin}
 	}
 	c.Lost = string(row[1]) == "lost"
 	c.Confirmed, err = pglogrepl.ParseLSN(string(row[0]))
@@ -168,13 +196,4 @@ func (c *Conn) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = c.pg.Close(ctx) // nothing is lost: what matters was reported before
-}
-
-// sqlState returns the SQLSTATE of err, or "".
-func sqlState(err error) string {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		return pg.Code
-	}
-	return ""
 }

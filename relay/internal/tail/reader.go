@@ -63,8 +63,12 @@ type Reader struct {
 	ended    event.LSN      // commit LSN of the newest transaction read to its end
 	skip     bool           // the open transaction was read before the connection was lost
 	reported time.Time      // when the last status update was sent
-	reset    atomic.Bool
-	beat     atomic.Int64 // unix nanoseconds of the newest heartbeat that came back
+
+	// The server's questions, each at most shutdownPatience after the other.
+	askedSince, askedLast time.Time
+
+	reset atomic.Bool
+	beat  atomic.Int64 // unix nanoseconds of the newest heartbeat that came back
 }
 
 // Heartbeat is the prefix of the transactional logical messages that the relay
@@ -136,7 +140,8 @@ func (r *Reader) Run(ctx context.Context) error {
 			}
 			return err
 		}
-		r.conn, r.reported = conn, time.Time{}
+		r.conn, r.reported, r.askedLast = conn, time.Time{}, time.Time{}
+		r.reset.Store(false) // it was the lost connection's
 		clear(r.mappings)
 		r.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "stream resumed")
 	}
@@ -204,6 +209,26 @@ func (r *Reader) duties(ctx context.Context) error {
 	return nil
 }
 
+// shutdownPatience is how long a server may ask without a break before it is
+// taken to shut down.
+const shutdownPatience = time.Second
+
+// asked answers the server's question how far we are. It asks when it has not
+// heard of us for long, and again and again when it shuts down, for which it
+// waits until everything is confirmed: longer than anybody wants when requests
+// are in flight.
+func (r *Reader) asked() error {
+	now := time.Now()
+	if now.Sub(r.askedLast) > shutdownPatience {
+		r.askedSince = now
+	}
+	if r.askedLast = now; now.Sub(r.askedSince) > shutdownPatience {
+		return errors.New("the server is shutting down")
+	}
+	r.opts.FlushSoon()
+	return r.report()
+}
+
 func (r *Reader) report() error {
 	if r.conn == nil {
 		return nil
@@ -240,8 +265,7 @@ func (r *Reader) handle(ctx context.Context, msg []byte) error {
 			r.opts.Sink.Passed(keepalive.ServerWALEnd)
 		}
 		if keepalive.ReplyRequested {
-			r.opts.FlushSoon()
-			return r.report()
+			return r.asked()
 		}
 		return nil
 	case pglogrepl.XLogDataByteID:

@@ -4,15 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/posthorn/posthorn/relay/internal/event"
 )
 
 // Table names the outbox.
@@ -140,22 +135,19 @@ func (s *Source) CheckPrivilege(ctx context.Context) error {
 type SlotStatus struct {
 	Exists    bool
 	Active    bool
-	Plugin    string
-	Confirmed event.LSN
 	Lag       int64  // bytes of WAL that are not confirmed
 	Retained  int64  // bytes of WAL that the server keeps for the slot
 	WALStatus string // reserved, extended, unreserved or lost
-	Current   event.LSN
 }
 
-const sqlSlotStatus = `SELECT active, coalesce(plugin, ''), coalesce(confirmed_flush_lsn, '0/0')::text, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::bigint,
-  coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint, coalesce(wal_status, ''), pg_current_wal_lsn()::text
+const sqlSlotStatus = `SELECT active, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::bigint,
+  coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint, coalesce(wal_status, '')
 FROM pg_replication_slots WHERE slot_name = $1`
 
 // SlotStatus returns how the slot stands; Exists is false when there is none.
 func (s *Source) SlotStatus(ctx context.Context) (SlotStatus, error) {
 	st := SlotStatus{Exists: true}
-	err := s.Pool.QueryRow(ctx, sqlSlotStatus, s.Slot).Scan(&st.Active, &st.Plugin, &st.Confirmed, &st.Lag, &st.Retained, &st.WALStatus, &st.Current)
+	err := s.Pool.QueryRow(ctx, sqlSlotStatus, s.Slot).Scan(&st.Active, &st.Lag, &st.Retained, &st.WALStatus)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return SlotStatus{}, nil
 	}
@@ -171,49 +163,4 @@ func (s *Source) EmitHeartbeat(ctx context.Context) error {
 		return fmt.Errorf("emit heartbeat: %w", err)
 	}
 	return nil
-}
-
-// Hint returns what mends err, an answer of the server at connect or start, or
-// "" when it is no matter of configuration and trying again may help.
-func Hint(err error) string {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
-		return ""
-	}
-	switch pg.Code {
-	case "28P01", "28000":
-		if strings.Contains(pg.Message, "replication") { // pg_hba.conf, or the role's attribute
-			return "let the role replicate (ALTER ROLE … REPLICATION) and let pg_hba.conf admit it"
-		}
-		return "mend user, password or database in database.url, or pg_hba.conf"
-	case "3D000":
-		return "create the database or mend database.url"
-	case "42501":
-		return "grant the role what it lacks: posthorn init --sql prints it; replication needs ALTER ROLE … REPLICATION"
-	case "55000":
-		return "set wal_level = logical and restart Postgres; posthorn doctor says more"
-	case "53400":
-		return "raise max_replication_slots or max_wal_senders, or drop slots that nobody uses"
-	}
-	return ""
-}
-
-// Transient reports whether err came of the connection or of the server's
-// state, so that the same may succeed later.
-func Transient(err error) bool {
-	if err == nil {
-		return false
-	}
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		switch pg.Code[:min(2, len(pg.Code))] {
-		case "08", "53", "57", "58", "40", "55": // connection, resources, intervention, system, rollback, lock
-			return true
-		}
-		return false
-	}
-	var connect *pgconn.ConnectError
-	var network net.Error
-	return errors.As(err, &connect) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, context.DeadlineExceeded) || pgconn.SafeToRetry(err)
 }
