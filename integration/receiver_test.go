@@ -222,8 +222,6 @@ func (e *endpoint) arrived(q *request) (answer func(*request) int) {
 	}
 	if a.tries++; a.delivered {
 		e.Duplicates++
-		dupNs = append(dupNs, v.N)
-		e.t.Logf("DUP %s n=%d key=%s seq=%d tries=%d now=%s id=%s", e.path, v.N, v.Key, v.Seq, a.tries, time.Now().UTC().Format(time.RFC3339Nano), q.Header.Get("webhook-id"))
 	} else if a.tries > 1 {
 		e.Again++
 	}
@@ -313,5 +311,3 @@ func (e *endpoint) waitDelivered(n int, timeout time.Duration) {
 		return nil
 	})
 }
-
-var dupNs []int

@@ -24,7 +24,6 @@ func TestNothingIsLostOrDoubledWhenTheRelayIsStopped(t *testing.T) {
 			t.Errorf("exit code: got %d, want 0", code)
 		}
 		slowest = max(slowest, took)
-		t.Logf("STOPPED %s %s", time.Now().UTC().Format(time.RFC3339Nano), r.tail(3))
 		r = startRelay(t, db, rcv, threeEndpoints)
 	})
 	for _, e := range rcv.endpoints {
@@ -32,8 +31,6 @@ func TestNothingIsLostOrDoubledWhenTheRelayIsStopped(t *testing.T) {
 	}
 	waitSettled(t, db)
 	checkLedger(t, db, 3*(n+1)) // and the marker
-	rows, _ := db.pool.Query(t.Context(), `select d.id::text||' '||(o.payload->>'n')||' attempts='||d.attempts||' fin='||finished_at||' lsn='||lsn||'+'||index||' created='||d.created_at from posthorn.deliveries d join posthorn.outbox o on o.id=d.event_id where d.created_at is not null and d.endpoint_id=(select id from posthorn.endpoints where name='ordered') and coalesce((o.payload->>'n')::int,0)=any($1)`, dupNs)
-	for rows.Next() { var s string; rows.Scan(&s); t.Log("LEDGER", s) }
 
 	if slowest > stopTimeout+stopSlack {
 		t.Errorf("a stop took %s, longer than stop_timeout", slowest)

@@ -75,8 +75,8 @@ func New(cfg *config.Config, version string, logger *slog.Logger) (*Relay, error
 
 // Run delivers until ctx ends, then stops gracefully, within the
 // configuration's stop_timeout, and returns nil. While another relay holds the
-// slot it waits. It answers health from the beginning. It returns an error when something is wrong that trying again
-// cannot mend.
+// slot it waits; health is answered from the beginning. It returns an error
+// when something is wrong that trying again cannot mend.
 func (r *Relay) Run(ctx context.Context) error {
 	defer r.databases.close()
 	defer r.client.Close()

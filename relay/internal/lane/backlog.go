@@ -137,7 +137,7 @@ func (l *lane) put(d *delivery, o outcome) {
 		if !stored {
 			l.stored++
 		}
-		d.stored = true
+		d.stored, d.sending = true, o.state == ledger.Sending
 		if d.keyHash != nil {
 			l.block(*d.keyHash, d.event.Position)
 		}
@@ -194,9 +194,10 @@ func (l *lane) committed(d *delivery, o outcome) {
 	}
 }
 
-// letGo forgets that d was claimed.
+// letGo forgets that d was claimed. It may have been claimed anew, as another,
+// between its parking's commit and the news of it: that one stays held.
 func (l *lane) letGo(d *delivery) {
-	if !l.held[d.id] {
+	if l.held[d.id] != d {
 		return
 	}
 	delete(l.held, d.id)
@@ -341,7 +342,7 @@ func (l *lane) take(ctx context.Context, c ledger.Claim, page ledger.Page) {
 	}
 	for i := range page.Deliveries {
 		p := &page.Deliveries[i]
-		if l.held[p.ID] {
+		if l.held[p.ID] != nil {
 			continue
 		}
 		d := &delivery{id: p.ID, event: p.Event, attempts: p.Attempts, request: p.Request, stored: true, probe: probe, keyHash: p.KeyHash}
@@ -352,7 +353,7 @@ func (l *lane) take(ctx context.Context, c ledger.Claim, page ledger.Page) {
 			l.claimSoon(time.Now().Add(monitorEvery))
 			continue
 		}
-		l.held[d.id] = true
+		l.held[d.id] = d
 		l.set.claimed.Add(d.bytes())
 		l.admit(ctx, d)
 	}

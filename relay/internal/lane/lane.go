@@ -23,6 +23,7 @@ type delivery struct {
 
 	fresh   bool      // from the stream, and not settled yet
 	stored  bool      // stands in the ledger's pending
+	sending bool      // stands there as sending: nobody claims it
 	probe   bool      // tries whether a failing endpoint is back
 	started time.Time // when its attempt began
 	waiting time.Time // since when it waits in memory
@@ -43,10 +44,10 @@ type lane struct {
 	limiter *rate.Limiter // nil for no limit
 
 	mu      sync.Mutex
-	ready   fifo               // may be sent now
-	keys    map[int64]*run     // keys of which something is in memory
-	flying  []*delivery        // requests being made
-	held    map[uuid.UUID]bool // claimed from the ledger; what became of them is not committed
+	ready   fifo                    // may be sent now
+	keys    map[int64]*run          // keys of which something is in memory
+	flying  []*delivery             // requests being made
+	held    map[uuid.UUID]*delivery // claimed from the ledger; what became of them is not committed
 	workers int
 	waits   int   // deliveries in memory that are not flying
 	bytes   int64 // of those
@@ -63,7 +64,7 @@ type lane struct {
 type run struct{ behind []*delivery }
 
 func newLane(s *Set, ep *Endpoint, b ledger.Backlog) *lane {
-	l := &lane{set: s, ep: ep, keys: map[int64]*run{}, held: map[uuid.UUID]bool{}}
+	l := &lane{set: s, ep: ep, keys: map[int64]*run{}, held: map[uuid.UUID]*delivery{}}
 	if ep.RateLimit > 0 {
 		l.limiter = rate.NewLimiter(rate.Limit(ep.RateLimit), max(1, int(ep.RateLimit/10)))
 	}
@@ -260,7 +261,7 @@ func (l *lane) expel(d *delivery, reason string) {
 	if d.probe {
 		l.health.probing = false
 	}
-	if d.stored {
+	if d.stored && !d.sending {
 		l.letGo(d)
 		l.claimSoon(time.Now())
 		return

@@ -101,7 +101,8 @@ type sent struct {
 
 // TestKeyOrderHoldsWhateverHappens sends events of few keys to a receiver that
 // fails in every way, with a ledger that answers late, and holds that an event
-// is sent only when the ones before of its key are final.
+// is sent only when the ones before of its key are final, and never again when
+// it is final itself.
 func TestKeyOrderHoldsWhateverHappens(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -133,6 +134,9 @@ func checkKeyOrder(t *testing.T, seed uint64) {
 		}
 		if before := s.N - keys; before >= ended[s.Key] && before >= 0 {
 			t.Errorf("event %d of key %s was sent before event %d was final", s.N, s.Key, before)
+		}
+		if s.N < ended[s.Key] {
+			t.Errorf("event %d was sent again after it was final", s.N)
 		}
 		tries[s.N]++
 		after := time.Duration(random.IntN(50)) * time.Millisecond

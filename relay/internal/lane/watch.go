@@ -61,6 +61,13 @@ func (l *lane) settleOld(ctx context.Context, now time.Time) {
 	}
 }
 
+// A lane that works off so many deliveries or bytes a second may hold reading
+// up for ever: parking them, and getting them back, would be no faster.
+const (
+	parkRate  = 2000
+	parkBytes = 32 << 20
+)
+
 // judge decides whether the lane, which fills the buffer, may hold reading up
 // any longer. held is for how long it has done so without a break.
 func (l *lane) judge(ctx context.Context, now time.Time, held time.Duration) {
@@ -72,9 +79,9 @@ func (l *lane) judge(ctx context.Context, now time.Time, held time.Duration) {
 	case !known:
 	case left > maxHold:
 		l.spill(ctx, "its waiting deliveries would take longer than source.max_hold")
-	case held > maxHold && left > maxHold/2:
-		// It is just fast enough for its own queue, but whoever stands behind it
-		// in the stream would wait for ever.
+	case held > maxHold && l.pace.rate < parkRate && l.pace.rate*float64(l.bytes) < parkBytes*float64(l.waits):
+		// It is fast enough for what the buffer holds, but whoever stands deep in
+		// the stream behind it would wait for as long as its burst is.
 		l.spill(ctx, "it has held reading up for longer than source.max_hold")
 	}
 }

@@ -273,7 +273,12 @@ func (r *Reader) handle(ctx context.Context, msg []byte) error {
 		if err != nil {
 			return fmt.Errorf("parse WAL data: %w", err)
 		}
-		if err := r.decode(ctx, data.WALData); err != nil {
+		err = r.decode(ctx, data.WALData)
+		var mapping *MappingError
+		if errors.As(err, &mapping) {
+			return mapping
+		}
+		if err != nil {
 			return fmt.Errorf("decode stream at %s: %w", data.WALStart, err)
 		}
 	}
