@@ -138,9 +138,9 @@ type account struct {
 
 // arrival is what is known of one event. A million of them fit.
 type arrival struct {
-	seen, delivered bool
-	tries           int32
-	id, body        [16]byte // digests of delivery id and body
+	seen, delivered, recorded bool
+	tries                     int32
+	id, body                  [16]byte // digests of delivery id and body
 }
 
 func newEndpoint(t testing.TB, path string) *endpoint {
@@ -220,6 +220,9 @@ func (e *endpoint) arrived(q *request) (answer func(*request) int) {
 	case a.id != id || a.body != sum:
 		e.complainLocked("event %d came again with another delivery id or body", v.N)
 	}
+	if a.recorded {
+		e.complainLocked("event %d came again although the ledger held its delivery", v.N)
+	}
 	if a.tries++; a.delivered {
 		e.Duplicates++
 	} else if a.tries > 1 {
@@ -252,6 +255,20 @@ func (e *endpoint) succeeded(q *request) {
 	}
 	if v.Seq == e.keys[v.Key]+1 {
 		e.keys[v.Key] = v.Seq
+	}
+}
+
+// recorded says that the ledger holds these events as delivered: they must not
+// come again.
+func (e *endpoint) recorded(numbers []int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, n := range numbers {
+		if n >= len(e.events) || !e.events[n].delivered {
+			e.complainLocked("the ledger holds event %d as delivered, which it was not", n)
+			continue
+		}
+		e.events[n].recorded = true
 	}
 }
 

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -36,7 +37,7 @@ func newPair(t *testing.T) *pair {
 			p.first[name] = time.Now()
 		}
 		p.mu.Unlock()
-		return after(q.Context(), 5*time.Millisecond, http.StatusOK)
+		return after(q.Context(), 10*time.Millisecond, http.StatusOK)
 	})
 	return p
 }
@@ -127,7 +128,7 @@ func (p *pair) load(from, to int, disturb func()) {
 
 func TestStandbyTakesOverWhenTheRelayIsKilled(t *testing.T) {
 	const limit = 10 * time.Second
-	n := scaled(20_000)
+	n := scaled(10_000)
 	p := newPair(t)
 	a := p.start("a")
 	a.waitReady()
@@ -160,7 +161,7 @@ func TestStandbyTakesOverWhenTheRelayIsKilled(t *testing.T) {
 
 func TestRelayThatWasPausedSendsAndRecordsNothing(t *testing.T) {
 	const walSenderTimeout = 8 * time.Second // as the relay sets it
-	n := scaled(10_000)
+	n := scaled(6_000)
 	p := newPair(t)
 	a := p.start("a")
 	a.waitReady()
@@ -168,9 +169,16 @@ func TestRelayThatWasPausedSendsAndRecordsNothing(t *testing.T) {
 	b := p.start("b")
 	b.waitLog(msgStandby, 1)
 
-	// a stands still amid its requests until b has taken over.
+	// a stands still amid its requests, with more to send, until b has taken over.
 	var paused time.Time
+	waiting := 0.0
 	p.load(1, n, func() {
+		eventually(t, 10*time.Second, func() error {
+			if waiting = a.metrics()[`posthorn_waiting{endpoint="plain"}`]; waiting == 0 {
+				return errors.New("nothing waits in a")
+			}
+			return nil
+		})
 		paused = time.Now()
 		a.pause()
 	})
@@ -219,6 +227,6 @@ func TestRelayThatWasPausedSendsAndRecordsNothing(t *testing.T) {
 	if p.requests("a") == sent || p.recorded("a") == recorded {
 		t.Error("a did not deliver what b left")
 	}
-	t.Logf("FIGURE paused for %s while a standby took over, then resumed: %d requests and 0 records until it had the slot again, which took %s from the standby's kill; %d events, 0 lost, %d duplicates",
-		stood.Round(time.Millisecond), late, back.Round(time.Millisecond), 3*n, p.plain.counts().Duplicates)
+	t.Logf("FIGURE paused for %s with %.0f deliveries waiting while a standby took over, then resumed: %d requests and 0 records until it had the slot again, which took %s from the standby's kill; %d events, 0 lost, %d duplicates",
+		stood.Round(time.Millisecond), waiting, late, back.Round(time.Millisecond), 3*n, p.plain.counts().Duplicates)
 }

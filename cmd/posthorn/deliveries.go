@@ -102,11 +102,8 @@ func (g *globals) printDeliveries(list []relay.Delivery, limit int) error {
 	_, _ = fmt.Fprintln(w, "ID\tSTATE\tENDPOINT\tTYPE\tCOMMITTED\tTRIES\tSTATUS\tNEXT OR ERROR")
 	for i := range list {
 		d := &list[i]
-		status := "-"
-		if d.Status != 0 {
-			status = fmt.Sprint(d.Status)
-		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", d.ID, d.State, shown(d.Endpoint), shown(d.Type), clock(d.CreatedAt), d.Attempts, status, outlook(d))
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", d.ID, d.State, shown(d.Endpoint), shown(d.Type), clock(d.CreatedAt),
+			d.Attempts, statusText(d.Status), outlook(d))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -115,6 +112,14 @@ func (g *globals) printDeliveries(list []relay.Delivery, limit int) error {
 		g.printf("(the first %d: --limit shows more)\n", limit)
 	}
 	return nil
+}
+
+// statusText returns an HTTP status for people; there is none without an answer.
+func statusText(status int) string {
+	if status == 0 {
+		return "-"
+	}
+	return fmt.Sprint(status)
 }
 
 // outlook says in one line what comes next, or what went wrong.
@@ -257,7 +262,7 @@ func (g *globals) printDetail(d *relay.DeliveryDetail) error {
 		g.printf("\n")
 		_, _ = fmt.Fprintln(w, "TRY\tAT\tOUTCOME\tSTATUS\tDNS\tCONNECT\tTLS\tFIRST BYTE\tTOTAL\tERROR")
 		for _, a := range d.Tries {
-			_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", a.Number, clock(a.StartedAt), a.Outcome, a.Status,
+			_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", a.Number, clock(a.StartedAt), a.Outcome, statusText(a.Status),
 				short(a.DNS), short(a.Connect), short(a.TLS), short(a.FirstByte), short(a.Total), shown(a.Error))
 		}
 		if err := w.Flush(); err != nil {
