@@ -48,9 +48,9 @@ func moodyFailures(n int) []int {
 	switch {
 	case n == 0: // the marker
 		return nil
-	case n%15 == 0:
+	case n%17 == 0:
 		return []int{http.StatusServiceUnavailable, http.StatusServiceUnavailable}
-	case n%40 == 0:
+	case n%41 == 0:
 		return []int{0}
 	}
 	return nil
@@ -266,10 +266,20 @@ func TestKeyOrderHoldsWhenTheRelayIsKilledWithTheNextParked(t *testing.T) {
 func (p parking) park(t *testing.T, db *database, e *endpoint, b bulk) {
 	t.Helper()
 	third := (b.To - b.From + 1) / 3
-	var hanging atomic.Int64
+	var failing, hanging atomic.Int64
+	all := make(chan struct{}) // closed when all first tries are there: none is parked untried
 	e.answers(func(q *request) int {
 		switch {
-		case q.Event.N == 0, p.fails && q.Try == 1:
+		case q.Event.N == 0:
+			return http.StatusInternalServerError
+		case p.fails && q.Try == 1:
+			if failing.Add(1) == int64(third) {
+				close(all)
+			}
+			select {
+			case <-all:
+			case <-q.Context().Done():
+			}
 			return http.StatusInternalServerError
 		case q.Event.N >= b.From+third:
 			e.complain("event %d arrived before the first of its key was answered", q.Event.N)

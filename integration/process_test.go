@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -168,7 +169,7 @@ func (r *relay) signal(sig syscall.Signal) {
 		return
 	default:
 	}
-	if err := r.cmd.Process.Signal(sig); err != nil && err != os.ErrProcessDone {
+	if err := r.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		r.t.Errorf("signal the relay: %v", err)
 	}
 }
