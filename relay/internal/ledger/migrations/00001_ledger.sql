@@ -14,7 +14,7 @@ CREATE TABLE posthorn.relay (
 );
 COMMENT ON TABLE posthorn.relay IS 'one row a replication slot: who holds it and how far its events are recorded and flushed';
 
--- advance is the first statement of every batch: it refuses a relay that lost
+-- advance stands at the head of every batch: it refuses a relay that lost
 -- its place, raises the positions, and never lets the flushed one go back.
 -- +goose StatementBegin
 CREATE FUNCTION posthorn.advance(p_slot text, p_epoch bigint, p_recorded pg_lsn, p_index bigint, p_flushed pg_lsn)
