@@ -79,10 +79,11 @@ func (l *lane) judge(ctx context.Context, now time.Time, held time.Duration) {
 	case !known:
 	case left > maxHold:
 		l.spill(ctx, "its waiting deliveries would take longer than source.max_hold")
-	case held > maxHold && l.pace.rate < parkRate && l.pace.rate*float64(l.bytes) < parkBytes*float64(l.waits):
+	case held > maxHold/2 && l.pace.rate < parkRate && l.pace.rate*float64(l.bytes) < parkBytes*float64(l.waits):
 		// It is fast enough for what the buffer holds, but whoever stands deep in
-		// the stream behind it would wait for as long as its burst is.
-		l.spill(ctx, "it has held reading up for longer than source.max_hold")
+		// the stream behind it would wait for as long as its burst is. Half the
+		// hold is left for parking the rest of it.
+		l.spill(ctx, "it has held reading up for longer than half of source.max_hold")
 	}
 }
 
