@@ -44,10 +44,13 @@ test: build postgres ## Run all tests, the integration tests at a tenth of their
 test-full: build postgres ## Run the integration tests at their full sizes
 	POSTHORN_TEST_FULL=1 $(GO) test -timeout=45m -v $(INTEGRATION)
 
+# The relay itself is built with the detector, too; what measures its memory or
+# its speed is left to the other targets.
 .PHONY: race
-race: build postgres ## Run all tests under the race detector (needs a C compiler)
+race: postgres ## Run all tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -timeout=10m $(UNIT)
-	CGO_ENABLED=1 $(GO) test -race -timeout=20m $(INTEGRATION)
+	CGO_ENABLED=1 $(GO) build -race -buildvcs=false -o $(BINARY)-race ./cmd/posthorn
+	POSTHORN_BIN=$(CURDIR)/$(BINARY)-race CGO_ENABLED=1 $(GO) test -race -timeout=20m -skip='TestLarge|TestBurst|TestPayloads' $(INTEGRATION)
 
 .PHONY: lint
 lint: ## Check the sources: shell syntax, gofmt, go vet (Linux and macOS), golangci-lint
@@ -64,6 +67,11 @@ fuzz: postgres ## Fuzz each target for FUZZTIME (20s)
 		echo "$${file%/*}: $${target#func }"; \
 		$(GO) test -run='^$$' -fuzz="^$${target#func }\$$" -fuzztime=$(FUZZTIME) "$${file%/*}" </dev/null || exit 1; \
 	done
+
+.PHONY: bench
+bench: build postgres ## Run the benchmarks
+	$(GO) test -run='^$$' -bench=. -benchmem $(UNIT)
+	$(GO) test -run='^$$' -bench=. -benchtime=1x ./integration
 
 .PHONY: cover
 cover: postgres ## Show the packages' test coverage, in detail in cover.out

@@ -10,10 +10,10 @@ import (
 // Problem is one thing wrong with the configuration. It never holds the value
 // of a secret or of a reference such as ${NAME}.
 type Problem struct {
-	File    string // the file as it was named, or the environment variable
-	Line    int    // counting from 1; 0 for an environment variable
-	Key     string // such as endpoints[0].timeout; empty for the whole file
-	Message string
+	File    string `json:"file"`           // the file as it was named, or the environment variable
+	Line    int    `json:"line,omitempty"` // counting from 1; 0 for an environment variable
+	Key     string `json:"key,omitempty"`  // such as endpoints[0].timeout; empty for the whole file
+	Message string `json:"message"`
 }
 
 // String returns the problem as one line: posthorn.yaml:12: log.level: must be ….

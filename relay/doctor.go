@@ -43,7 +43,7 @@ type Alert struct {
 var Alerts = []Alert{
 	{"max(posthorn_active) < 1", "no relay holds the slot: nothing is delivered, and WAL piles up"},
 	{"posthorn_slot_retained_bytes > 5e9", "Postgres keeps so much WAL for the slot that the disk may fill"},
-	{"posthorn_oldest_unsettled_seconds > 60", "an event is neither delivered nor recorded: the slot stands still"},
+	{"posthorn_oldest_unsettled_seconds > 60", "an event's outcome is not recorded: the slot stands still"},
 	{"posthorn_ledger_unwritable == 1", "outcomes cannot be recorded: nothing is acknowledged"},
 	{"posthorn_endpoint_failing == 1", "an endpoint fails; for 30m: its owner should know"},
 	{"posthorn_pending > 10000", "deliveries pile up for an endpoint"},
@@ -144,7 +144,7 @@ func (d *doctor) server(ctx context.Context) {
 	case f.Version < 14_00_00:
 		d.add("version", FindingFail, "Postgres "+f.Release+" is too old", "upgrade to Postgres 14 or later")
 	case f.Version >= 19_00_00:
-		d.add("version", FindingWarn, "Postgres "+f.Release+" is newer than this release was tested with (14 to 18)", "upgrade Posthorn")
+		d.add("version", FindingWarn, "Postgres "+f.Release+" is newer than this release knows (14 to 18)", "upgrade Posthorn")
 	default:
 		d.add("version", FindingOK, "Postgres "+f.Release, "")
 	}

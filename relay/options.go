@@ -34,7 +34,7 @@ func translate(cfg *config.Config, version string) (endpoints, error) {
 		if err != nil {
 			return all, fmt.Errorf("endpoint %s: %w", c.Name, err)
 		}
-		all.recorded = append(all.recorded, ledger.Endpoint{ID: ep.ID, Name: c.Name, URL: c.URL.String(), Tenant: c.Tenant})
+		all.recorded = append(all.recorded, ledger.Endpoint{ID: ep.ID, Name: c.Name, URL: c.URL.String(), Tenant: c.Tenant, Enabled: c.Enabled})
 		if !c.Enabled {
 			continue
 		}

@@ -78,6 +78,7 @@ func (r *Relay) newSession(ctx context.Context, led *ledger.Ledger, conn *tail.C
 // as long as nobody else held the slot meanwhile.
 func (s *session) reopen(ctx context.Context) (*tail.Conn, error) {
 	r := s.relay
+	r.role.Store(admin.RoleConnecting)
 	var conn *tail.Conn
 	err := r.untilConnected(ctx, func() (err error) {
 		if conn, err = r.connect(ctx, s.ledger); err != nil {
@@ -172,9 +173,11 @@ func (s *session) describe(snap *admin.Snapshot) {
 		snap.Endpoints = append(snap.Endpoints, admin.Endpoint{
 			Name: l.Endpoint, InFlight: l.InFlight, Waiting: l.Waiting, Pending: l.Pending, Failing: l.Failing, Overflow: l.Overflow,
 		})
-		if !l.Oldest.IsZero() && (snap.OldestUnsettled.IsZero() || l.Oldest.Before(snap.OldestUnsettled)) {
-			snap.OldestUnsettled = l.Oldest
-		}
+	}
+	// What is being written counts as settled for the tracker, not for us.
+	snap.OldestUnsettled = s.tracker.Oldest()
+	if at := s.ledger.OldestUnwritten(); !at.IsZero() && (snap.OldestUnsettled.IsZero() || at.Before(snap.OldestUnsettled)) {
+		snap.OldestUnsettled = at
 	}
 	snap.Buffered = s.lanes.Buffered()
 	snap.LedgerBacklog = s.ledger.Backlog()

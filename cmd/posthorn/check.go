@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
+	"github.com/posthorn/posthorn/config"
 	"github.com/posthorn/posthorn/relay"
 )
 
@@ -14,6 +17,10 @@ func newCheckCommand(g *globals) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := g.load()
+			var invalid *config.Error
+			if errors.As(err, &invalid) && g.Output == "json" {
+				return errors.Join(err, g.printJSON(map[string]any{"ok": false, "problems": invalid.Problems}))
+			}
 			if err != nil {
 				return err
 			}

@@ -70,7 +70,7 @@ func (m *Metrics) Attempted(endpoint, outcome string) {
 }
 
 // Delivered takes the time from an event's commit to its delivery.
-func (m *Metrics) Delivered(_ string, sinceCommit time.Duration) {
+func (m *Metrics) Delivered(sinceCommit time.Duration) {
 	m.delivered.Observe(sinceCommit.Seconds())
 }
 
@@ -87,7 +87,7 @@ var (
 	descLag      = prometheus.NewDesc("posthorn_slot_lag_bytes", "WAL that the relay has not confirmed yet.", nil, nil)
 	descRetained = prometheus.NewDesc("posthorn_slot_retained_bytes", "WAL that Postgres keeps on disk for the slot.", nil, nil)
 	descBuffered = prometheus.NewDesc("posthorn_buffer_bytes", "Bytes read from the stream and not yet settled; source.buffer bounds them.", nil, nil)
-	descOldest   = prometheus.NewDesc("posthorn_oldest_unsettled_seconds", "Age of the oldest event that was read and is neither delivered nor recorded; 0 when there is none.", nil, nil)
+	descOldest   = prometheus.NewDesc("posthorn_oldest_unsettled_seconds", "Age of the oldest event that was read and whose outcome or parking is not recorded; 0 when there is none.", nil, nil)
 	descBacklog  = prometheus.NewDesc("posthorn_ledger_backlog", "Outcomes that are not written to the ledger yet.", nil, nil)
 	descDown     = prometheus.NewDesc("posthorn_ledger_unwritable", "1 while the ledger refuses or does not answer: nothing is acknowledged.", nil, nil)
 	descInFlight = prometheus.NewDesc("posthorn_in_flight", "Requests being made, by endpoint.", []string{"endpoint"}, nil)
@@ -118,7 +118,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		gauge(descLag, float64(s.SlotLag))
 		gauge(descRetained, float64(s.SlotRetained))
 	}
-	if s.Role != RoleActive {
+	if s.Endpoints == nil { // not this relay's turn
 		return
 	}
 	gauge(descBuffered, float64(s.Buffered))

@@ -84,9 +84,10 @@ func (e *Event) KeyHash() (int64, bool) {
 
 // Tx is one transaction of the stream. The tail's tracker owns its fields.
 type Tx struct {
-	Commit    LSN // LSN of the commit record
-	End       LSN // end LSN, known once the commit was read
-	Unsettled int // deliveries, and events not routed yet, that are not settled
+	Commit    LSN       // LSN of the commit record
+	Time      time.Time // commit time
+	End       LSN       // end LSN, known once the commit was read
+	Unsettled int       // deliveries, and events not routed yet, that are not settled
 	Closed    bool
 }
 

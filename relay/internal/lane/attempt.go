@@ -20,9 +20,8 @@ type outcome struct {
 	attempt   *ledger.Attempt
 	status    int
 	err       string
-	request   *ledger.Request // what was rendered or sent
-	tried     bool            // a request was made
-	abandoned bool            // nothing may be recorded
+	tried     bool // a request was made
+	abandoned bool // nothing may be recorded
 }
 
 // attempt makes one try of a delivery, the first or a later one: render, sign,
@@ -34,6 +33,7 @@ func (l *lane) attempt(ctx context.Context, d *delivery) outcome {
 		if request, err = ep.render(d.id, d.event); err != nil {
 			return outcome{state: ledger.Failed, err: err.Error()}
 		}
+		l.keep(d, request)
 		if extra := int64(len(request.Body)); extra > 0 {
 			l.set.buffer.add(extra)
 			defer l.set.buffer.release(extra)
@@ -42,15 +42,21 @@ func (l *lane) attempt(ctx context.Context, d *delivery) outcome {
 	started := time.Now()
 	q, err := ep.sign(d, request, started)
 	if err != nil {
-		return outcome{state: ledger.Failed, err: err.Error(), request: request}
+		return outcome{state: ledger.Failed, err: err.Error()}
 	}
 	res := l.set.opts.Sender.Send(ctx, q)
 	if errors.Is(res.Err, egress.ErrNotPermitted) || res.Err != nil && ctx.Err() != nil {
 		return outcome{abandoned: true}
 	}
-	o := l.judgeAttempt(d, started, res)
-	o.request = request
-	return o
+	return l.judgeAttempt(d, started, res)
+}
+
+// keep remembers what was rendered: whatever is recorded of d from now on, also
+// while it is in flight, is recorded with it.
+func (l *lane) keep(d *delivery, request *ledger.Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d.request = request
 }
 
 // sign puts together what is sent: the rendered request, with the signatures

@@ -337,7 +337,8 @@ func (l *lane) take(ctx context.Context, c ledger.Claim, page ledger.Page) {
 	default:
 		l.claimAt = time.Time{}
 	}
-	if !probe && !c.Retries && !page.More {
+	// Of an ordered backlog a page shows only the heads.
+	if !probe && !c.Retries && !page.More && (!l.ep.Ordered || l.stored < pageRows) {
 		l.overflow = false
 	}
 	for i := range page.Deliveries {

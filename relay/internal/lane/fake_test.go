@@ -241,6 +241,6 @@ func (s *fakeSender) Send(ctx context.Context, q *egress.Request) egress.Respons
 // noMeter counts nothing.
 type noMeter struct{}
 
-func (noMeter) Attempted(string, string)        {}
-func (noMeter) Delivered(string, time.Duration) {}
-func (noMeter) Finished(string, ledger.State)   {}
+func (noMeter) Attempted(string, string)      {}
+func (noMeter) Delivered(time.Duration)       {}
+func (noMeter) Finished(string, ledger.State) {}

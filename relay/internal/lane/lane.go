@@ -182,7 +182,6 @@ func (l *lane) finish(ctx context.Context, d *delivery, o outcome) {
 		l.again(d)
 		return
 	}
-	d.request = o.request
 	if o.tried {
 		d.attempts++
 	}
@@ -195,7 +194,7 @@ func (l *lane) finish(ctx context.Context, d *delivery, o outcome) {
 	}
 	l.set.opts.Meter.Finished(l.ep.Name, o.state)
 	if o.state == ledger.Delivered {
-		l.set.opts.Meter.Delivered(l.ep.Name, time.Since(d.event.CommittedAt))
+		l.set.opts.Meter.Delivered(time.Since(d.event.CommittedAt))
 	}
 	if l.health.failing {
 		l.scatter(d, "endpoint failing")
@@ -311,19 +310,7 @@ func (l *lane) turned(ctx context.Context) {
 func (l *lane) status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := Status{Endpoint: l.ep.Name, InFlight: len(l.flying), Waiting: l.waits, Pending: l.stored, Failing: l.health.failing, Overflow: l.overflow}
-	oldest := func(d *delivery) {
-		if d.fresh && (s.Oldest.IsZero() || d.event.CommittedAt.Before(s.Oldest)) {
-			s.Oldest = d.event.CommittedAt
-		}
-	}
-	for _, d := range l.flying {
-		oldest(d)
-	}
-	if d := l.ready.first(); d != nil {
-		oldest(d)
-	}
-	return s
+	return Status{Endpoint: l.ep.Name, InFlight: len(l.flying), Waiting: l.waits, Pending: l.stored, Failing: l.health.failing, Overflow: l.overflow}
 }
 
 // fifo is a queue of deliveries.

@@ -39,7 +39,7 @@ type Meter interface {
 	// failed.
 	Attempted(endpoint, outcome string)
 	// Delivered takes the time from an event's commit to its delivery.
-	Delivered(endpoint string, sinceCommit time.Duration)
+	Delivered(sinceCommit time.Duration)
 	// Finished counts one delivery that became final.
 	Finished(endpoint string, state ledger.State)
 }
@@ -239,7 +239,6 @@ type Status struct {
 	Pending  int64 // in the ledger
 	Failing  bool
 	Overflow bool
-	Oldest   time.Time // commit time of the oldest unsettled delivery; zero when there is none
 }
 
 // Statuses returns how the lanes do, in the order of the configuration.

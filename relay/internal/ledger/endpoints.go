@@ -11,34 +11,39 @@ import (
 
 // Endpoint is what the ledger knows of an endpoint.
 type Endpoint struct {
-	ID     uuid.UUID
-	Name   string
-	URL    string // without credentials
-	Tenant string
+	ID      uuid.UUID
+	Name    string
+	URL     string // without credentials
+	Tenant  string
+	Enabled bool
 }
 
-const sqlEndpoints = `INSERT INTO posthorn.endpoints (id, name, url, tenant)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
-ON CONFLICT (id) DO UPDATE SET name = excluded.name, url = excluded.url, tenant = excluded.tenant, updated_at = now(),
-  state = CASE endpoints.state WHEN 'removed' THEN 'enabled' ELSE endpoints.state END,
-  failing = false`
+const sqlEndpoints = `INSERT INTO posthorn.endpoints (id, name, url, tenant, state)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
+ON CONFLICT (id) DO UPDATE SET name = excluded.name, url = excluded.url, tenant = excluded.tenant, state = excluded.state,
+  failing = false, updated_at = now()`
 
 const sqlRemoveEndpoints = `UPDATE posthorn.endpoints SET state = 'removed', updated_at = now() WHERE state <> 'removed' AND id <> ALL($1) RETURNING id`
 
 // SyncEndpoints makes the ledger's endpoints those of the configuration.
 func (l *Ledger) SyncEndpoints(ctx context.Context, endpoints []Endpoint) error {
 	var ids []uuid.UUID
-	var names, urls []string
+	var names, urls, states []string
 	var tenants []*string
 	for _, e := range endpoints {
 		ids, names = append(ids, e.ID), append(names, e.Name)
 		urls, tenants = append(urls, e.URL), append(tenants, orNull(e.Tenant))
+		state := "disabled"
+		if e.Enabled {
+			state = "enabled"
+		}
+		states = append(states, state)
 	}
 	if ids == nil {
 		ids = []uuid.UUID{}
 	}
 	err := pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, sqlEndpoints, ids, names, urls, tenants); err != nil {
+		if _, err := tx.Exec(ctx, sqlEndpoints, ids, names, urls, tenants, states); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, sqlRemoveEndpoints, ids)
@@ -84,12 +89,13 @@ func (l *Ledger) FailOrphans(ctx context.Context, keep []uuid.UUID) (int, error)
 	}
 }
 
-const sqlFailing = `UPDATE posthorn.endpoints SET failing = $2 WHERE id = $1 AND failing <> $2`
+const sqlFailing = `UPDATE posthorn.endpoints SET failing = $2 WHERE id = $1 AND failing <> $2
+  AND EXISTS (SELECT FROM posthorn.relay WHERE slot = $3 AND epoch = $4)`
 
 // SetFailing records whether an endpoint is failing, for people: the running
 // relay keeps the state itself.
 func (l *Ledger) SetFailing(ctx context.Context, endpoint uuid.UUID, failing bool) error {
-	if _, err := l.pool.Exec(ctx, sqlFailing, endpoint, failing); err != nil {
+	if _, err := l.pool.Exec(ctx, sqlFailing, endpoint, failing, l.slot, l.epoch.Load()); err != nil {
 		return fmt.Errorf("record the state of endpoint %s: %w", endpoint, err)
 	}
 	return nil

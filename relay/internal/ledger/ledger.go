@@ -1,4 +1,4 @@
-// Package ledger is the relay's memory: all SQL that runs while events flow.
+// Package ledger is the relay's memory, and all SQL on its tables.
 // What became of every delivery is written in batches by one goroutine, each
 // batch in one transaction that also proves that this relay still holds its
 // slot.
@@ -47,7 +47,8 @@ type Ledger struct {
 
 	flushed     atomic.Uint64 // position that stands in the ledger
 	partitions  partitions
-	unreachable atomic.Bool // the newest batch could not be written yet
+	unreachable atomic.Bool  // the newest batch could not be written yet
+	oldest      atomic.Int64 // commit time, in unix nanoseconds, of the oldest delivery that is being written to be settled; 0 for none
 }
 
 // New returns the ledger of slot in the database that pool connects to.
@@ -121,6 +122,15 @@ func (l *Ledger) Flushed() event.LSN { return event.LSN(l.flushed.Load()) }
 
 // Unreachable reports whether the ledger refuses or does not answer at present.
 func (l *Ledger) Unreachable() bool { return l.unreachable.Load() }
+
+// OldestUnwritten returns the commit time of the oldest event that the batch
+// being written settles, zero when none does.
+func (l *Ledger) OldestUnwritten() time.Time {
+	if ns := l.oldest.Load(); ns != 0 {
+		return time.Unix(0, ns)
+	}
+	return time.Time{}
+}
 
 const sqlEnroll = `INSERT INTO posthorn.relay (slot, flushed_lsn) VALUES ($1, $2::text::pg_lsn) ON CONFLICT (slot) DO NOTHING`
 

@@ -50,6 +50,16 @@ func (l *Ledger) Run(ctx context.Context, positions Positions, onShutdown func()
 	flushedAt := time.Now()
 	for {
 		batch, soon, last := l.queue.take()
+		oldest := int64(0)
+		for _, r := range batch {
+			if !r.Settles {
+				continue
+			}
+			if at := r.Event.CommittedAt.UnixNano(); oldest == 0 || at < oldest {
+				oldest = at
+			}
+		}
+		l.oldest.Store(oldest)
 		for _, r := range batch {
 			if r.Settles {
 				positions.Settle(r.Event.Tx, 1)
@@ -61,6 +71,7 @@ func (l *Ledger) Run(ctx context.Context, positions Positions, onShutdown func()
 				return err
 			}
 			flushedAt = time.Now()
+			l.oldest.Store(0)
 			for _, r := range batch {
 				if r.Committed != nil {
 					r.Committed()

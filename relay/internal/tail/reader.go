@@ -317,7 +317,7 @@ func (r *Reader) begin(src []byte) error {
 	if r.skip || r.tx != nil && r.tx.Commit == m.commit {
 		return nil // read before the connection was lost, wholly or in part
 	}
-	r.tx = r.opts.Tracker.Begin(m.commit)
+	r.tx = r.opts.Tracker.Begin(m.commit, m.time)
 	return nil
 }
 

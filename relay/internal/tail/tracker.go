@@ -2,6 +2,7 @@ package tail
 
 import (
 	"sync"
+	"time"
 
 	"github.com/posthorn/posthorn/relay/internal/event"
 )
@@ -18,10 +19,10 @@ type Tracker struct {
 func NewTracker(start event.LSN) *Tracker { return &Tracker{flush: start} }
 
 // Begin adds the transaction whose commit record stands at commit.
-func (t *Tracker) Begin(commit event.LSN) *event.Tx {
+func (t *Tracker) Begin(commit event.LSN, at time.Time) *event.Tx {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	tx := &event.Tx{Commit: commit}
+	tx := &event.Tx{Commit: commit, Time: at}
 	t.txs = append(t.txs, tx)
 	return tx
 }
@@ -64,6 +65,17 @@ func (t *Tracker) Flushable() event.LSN {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.flush
+}
+
+// Oldest returns the commit time of the oldest transaction that is not settled,
+// zero when there is none.
+func (t *Tracker) Oldest() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.txs) == 0 {
+		return time.Time{}
+	}
+	return t.txs[0].Time
 }
 
 // advance drops the settled transactions at the front.

@@ -2,6 +2,7 @@ package tail
 
 import (
 	"testing"
+	"time"
 
 	"github.com/posthorn/posthorn/relay/internal/event"
 	"pgregory.net/rapid"
@@ -41,7 +42,7 @@ func TestFlushIsTheLongestSettledPrefix(t *testing.T) {
 					t.Skip("one is open")
 				}
 				at := advance()
-				open, shadow = tracker.Begin(at), &event.Tx{Commit: at}
+				open, shadow = tracker.Begin(at, time.Time{}), &event.Tx{Commit: at}
 				m.txs = append(m.txs, shadow)
 			},
 			"event": func(t *rapid.T) {

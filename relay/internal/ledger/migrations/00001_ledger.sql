@@ -39,8 +39,7 @@ CREATE TABLE posthorn.endpoints (
   name       text NOT NULL,
   url        text NOT NULL,
   tenant     text,
-  state      text NOT NULL DEFAULT 'enabled' CHECK (state IN ('enabled', 'paused', 'disabled', 'removed')),
-  reason     text,
+  state      text NOT NULL DEFAULT 'enabled' CHECK (state IN ('enabled', 'disabled', 'removed')),
   failing    boolean NOT NULL DEFAULT false,
   updated_at timestamptz NOT NULL DEFAULT now()
 );
@@ -139,7 +138,7 @@ CREATE TABLE posthorn.audit (
   subject text NOT NULL,
   detail  json
 );
-COMMENT ON TABLE posthorn.audit IS 'what operators and the relay itself decided: retries, take-overs, removals';
+COMMENT ON TABLE posthorn.audit IS 'what operators did, such as a retry by hand';
 
 -- The relay's role owns nothing: partitions come and go through these two,
 -- which run with their owner's rights.
