@@ -36,6 +36,8 @@ func (r *Relay) newSession(ctx context.Context, led *ledger.Ledger, conn *tail.C
 	if err != nil {
 		return nil, err
 	}
+	stop := conn.KeepAlive(place.Flushed) // what follows may take longer than the server waits
+	defer stop()
 	if err := led.SyncEndpoints(ctx, r.endpoints.recorded); err != nil {
 		return nil, err
 	}
@@ -81,6 +83,9 @@ func (s *session) reopen(ctx context.Context) (*tail.Conn, error) {
 	r.role.Store(admin.RoleConnecting)
 	var conn *tail.Conn
 	err := r.untilConnected(ctx, func() (err error) {
+		if _, err = r.checkDatabases(ctx); err != nil {
+			return err
+		}
 		if conn, err = r.connect(ctx, s.ledger); err != nil {
 			return err
 		}
@@ -154,7 +159,9 @@ func (s *session) stop(ctx context.Context, stopDelivering context.CancelFunc, w
 	defer cancel()
 	s.relay.logger.LogAttrs(ctx, slog.LevelInfo, "stopping", slog.Int("in_flight", s.lanes.InFlight()))
 	s.reader.StopReading()
-	if err := s.lanes.Stop(ctx); err != nil {
+	finish, cancelFinish := context.WithTimeout(ctx, s.relay.cfg.StopTimeout*3/4) // the rest is for recording
+	defer cancelFinish()
+	if err := s.lanes.Stop(finish); err != nil {
 		s.relay.logger.LogAttrs(ctx, slog.LevelWarn, "requests in flight are cut off, they are made again after the next start", slog.Int("in_flight", s.lanes.InFlight()))
 	}
 	stopDelivering()
@@ -199,7 +206,7 @@ func (s *session) keepHouse(ctx context.Context) error {
 	jobs := []*job{
 		{every: heartbeatEvery, do: s.beat},
 		{every: cleanEvery, do: func(ctx context.Context) error { return s.clean(ctx, cleaner) }},
-		{every: partitionsEvery, do: s.dropPartitions},
+		{every: partitionsEvery, do: s.turnPartitions},
 	}
 	for pause(ctx, time.Second) == nil {
 		for _, j := range jobs {
@@ -241,7 +248,10 @@ func (s *session) clean(ctx context.Context, c *tail.Cleaner) error {
 	}
 }
 
-func (s *session) dropPartitions(ctx context.Context) error {
+func (s *session) turnPartitions(ctx context.Context) error {
+	if err := s.ledger.PreparePartitions(ctx); err != nil {
+		return err
+	}
 	dropped, err := s.ledger.DropPartitions(ctx, s.relay.cfg.Ledger.Retention)
 	if err != nil {
 		return fmt.Errorf("keep ledger.retention: %w", err)

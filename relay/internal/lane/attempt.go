@@ -34,10 +34,6 @@ func (l *lane) attempt(ctx context.Context, d *delivery) outcome {
 			return outcome{state: ledger.Failed, err: err.Error()}
 		}
 		l.keep(d, request)
-		if extra := int64(len(request.Body)); extra > 0 {
-			l.set.buffer.add(extra)
-			defer l.set.buffer.release(extra)
-		}
 	}
 	started := time.Now()
 	q, err := ep.sign(d, request, started)
@@ -56,7 +52,8 @@ func (l *lane) attempt(ctx context.Context, d *delivery) outcome {
 func (l *lane) keep(d *delivery, request *ledger.Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	d.request = request
+	d.request, d.rendered = request, int64(len(request.Body))
+	l.set.buffer.add(d.rendered)
 }
 
 // sign puts together what is sent: the rendered request, with the signatures

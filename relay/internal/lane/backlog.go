@@ -133,6 +133,10 @@ func (l *lane) put(d *delivery, o outcome) {
 		Stored: d.stored, Settles: d.fresh, KeyHash: d.keyHash, Status: o.status, Error: o.err,
 	}
 	settles, final, stored := d.fresh, o.state.Final(), d.stored
+	var rendered int64
+	if o.state != ledger.Sending { // else it is still needed
+		rendered, d.rendered = d.rendered, 0
+	}
 	if !final {
 		if !stored {
 			l.stored++
@@ -143,17 +147,21 @@ func (l *lane) put(d *delivery, o outcome) {
 		}
 	}
 	d.fresh = false
-	if final && !stored { // the way of nearly all: nothing to remember
+	release := func() {
 		if settles {
-			r.Committed = func() { l.set.release(d.event) }
+			l.set.release(d.event)
 		}
+		if rendered > 0 {
+			l.set.buffer.release(rendered)
+		}
+	}
+	if final && !stored { // the way of nearly all: nothing to remember
+		r.Committed = release
 		l.set.opts.Store.Put(r)
 		return
 	}
 	r.Committed = func() {
-		if settles {
-			l.set.release(d.event)
-		}
+		release()
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.learn(func() { l.committed(d, o) })
@@ -217,11 +225,12 @@ func (l *lane) refresh(b ledger.Backlog) {
 	}
 }
 
-// claim returns what to ask the ledger for now, if anything.
-func (l *lane) claim(now time.Time) (ledger.Claim, bool) {
-	c := ledger.Claim{Endpoint: l.ep.ID, Ordered: l.ep.Ordered, Rows: pageRows, Bytes: pageBytes}
+// claim returns what to ask the ledger for now, if anything, and whether that
+// is the one try at a failing endpoint.
+func (l *lane) claim(now time.Time) (c ledger.Claim, want, probe bool) {
+	c = ledger.Claim{Endpoint: l.ep.ID, Ordered: l.ep.Ordered, Rows: pageRows, Bytes: pageBytes}
 	if l.ep.Ordered && !l.set.passed.Load() {
-		return c, false
+		return c, false, false
 	}
 	for id := range l.held {
 		c.Exclude = append(c.Exclude, id)
@@ -230,22 +239,22 @@ func (l *lane) claim(now time.Time) (ledger.Claim, bool) {
 		if !l.health.probing && !now.Before(l.health.probeAt) {
 			l.health.probing = true
 			c.Rows = 1
-			return c, true
+			return c, true, true
 		}
 		c.Retries = true
 	}
 	if l.claimAt.IsZero() || now.Before(l.claimAt) || len(l.held) > pageRows/2 {
-		return c, false
+		return c, false, false
 	}
 	if l.set.claimed.Load() > l.set.opts.Buffer { // others have much in memory: only what can be sent at once
 		c.Rows, c.Bytes = l.ep.Concurrency, 1
-		return c, len(l.held) < l.ep.Concurrency
+		return c, len(l.held) < l.ep.Concurrency, false
 	}
-	return c, true
+	return c, true, false
 }
 
 // consult asks the ledger what of the lane's backlog can be sent.
-func (l *lane) consult(ctx context.Context, c ledger.Claim, want bool, freed []int64) {
+func (l *lane) consult(ctx context.Context, c ledger.Claim, want, probe bool, freed []int64) {
 	l.set.queries <- struct{}{}
 	defer func() { <-l.set.queries }()
 	var (
@@ -283,7 +292,7 @@ func (l *lane) consult(ctx context.Context, c ledger.Claim, want bool, freed []i
 			l.remember(keys)
 		}
 		if want {
-			l.take(ctx, c, page)
+			l.take(ctx, c, probe, page)
 		}
 	}
 	l.consulting = false
@@ -325,8 +334,7 @@ func (l *lane) unblock(checked []int64, blocked map[int64]event.Position) {
 }
 
 // take puts a claimed page into memory.
-func (l *lane) take(ctx context.Context, c ledger.Claim, page ledger.Page) {
-	probe := l.health.probing && c.Rows == 1
+func (l *lane) take(ctx context.Context, c ledger.Claim, probe bool, page ledger.Page) {
 	switch {
 	case probe && len(page.Deliveries) == 0:
 		l.health.probing = false

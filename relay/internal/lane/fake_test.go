@@ -200,8 +200,8 @@ func (f *fakeLedger) StillBlocked(ctx context.Context, _ uuid.UUID, keys []int64
 	return blocked, nil
 }
 
-func (f *fakeLedger) Changed(context.Context, time.Time) ([]uuid.UUID, time.Time, error) {
-	return nil, time.Time{}, nil
+func (f *fakeLedger) Changed(context.Context, time.Time) (map[uuid.UUID]time.Time, error) {
+	return nil, nil
 }
 
 func (f *fakeLedger) SetFailing(context.Context, uuid.UUID, bool) error { return nil }

@@ -21,6 +21,8 @@ type delivery struct {
 	request  *ledger.Request // rendered at the first attempt
 	keyHash  *int64          // nil when it is not ordered
 
+	rendered int64 // bytes of request that are charged to the buffer
+
 	fresh   bool      // from the stream, and not settled yet
 	stored  bool      // stands in the ledger's pending
 	sending bool      // stands there as sending: nobody claims it
@@ -261,6 +263,7 @@ func (l *lane) expel(d *delivery, reason string) {
 		l.health.probing = false
 	}
 	if d.stored && !d.sending {
+		l.set.buffer.release(d.rendered)
 		l.letGo(d)
 		l.claimSoon(time.Now())
 		return
@@ -321,11 +324,14 @@ type fifo struct {
 
 func (q *fifo) len() int { return len(q.items) - q.head }
 
-func (q *fifo) first() *delivery {
-	if q.len() == 0 {
-		return nil
+// firstFresh returns the first that is not settled, or nil.
+func (q *fifo) firstFresh() *delivery {
+	for _, d := range q.items[q.head:] {
+		if d.fresh {
+			return d
+		}
 	}
-	return q.items[q.head]
+	return nil
 }
 
 func (q *fifo) push(d *delivery) {

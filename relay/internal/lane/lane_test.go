@@ -273,6 +273,43 @@ func TestDeliveryThatWasNotPermittedIsSentWhenTheSlotIsBack(t *testing.T) {
 	})
 }
 
+func TestClaimedDeliveriesInFrontDoNotHoldTheSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ep := testEndpoint(t, func(ep *Endpoint) { ep.Concurrency = 1 })
+		b := newBench(t, ep, 1, 1<<20, func(*egress.Request) (int, time.Duration) { return 200, time.Second })
+		const parked = 40
+		b.offer(t.Context(), parked, func(int) string { return "" })
+		eventually(t, time.Minute, func() bool { // the first few went at once; the rest overflowed and came back
+			l := b.set.lanes[0]
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return len(l.held) > parked/2 && !l.overflow
+		})
+		start := time.Now()
+		var settled atomic.Int64
+		fresh := &event.Event{ID: uuid.New(), Type: "t", CommittedAt: start, Position: event.Position{LSN: 1000}, Payload: []byte("{}")}
+		b.ledger.mu.Lock()
+		b.ledger.settled = func(r *ledger.Record) {
+			if r.Event == fresh {
+				settled.Store(int64(time.Since(start)))
+			}
+		}
+		b.ledger.mu.Unlock()
+		b.set.Admit(fresh)
+		b.set.Share(fresh, 1)
+		b.set.Enqueue(t.Context(), 0, uuid.New(), fresh)
+		eventually(t, time.Hour, func() bool { return settled.Load() != 0 })
+		if after := time.Duration(settled.Load()); after > 4*time.Second {
+			t.Errorf("a fresh delivery behind claimed ones was settled after %s", after)
+		}
+		eventually(t, time.Hour, func() bool { return b.ledger.finished() == parked+1 })
+		b.stop()
+		if used := b.set.Buffered(); used != 0 {
+			t.Errorf("%d bytes are left in the buffer", used)
+		}
+	})
+}
+
 func TestLongRequestDoesNotHoldTheSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ep := testEndpoint(t, func(ep *Endpoint) { ep.Concurrency, ep.Timeout = 1, time.Minute })

@@ -24,7 +24,7 @@ type store interface {
 	BacklogOf(ctx context.Context, endpoint uuid.UUID) (ledger.Backlog, error)
 	BlockedKeys(ctx context.Context, endpoint uuid.UUID, limit int) (map[int64]event.Position, bool, error)
 	StillBlocked(ctx context.Context, endpoint uuid.UUID, keys []int64) (map[int64]event.Position, error)
-	Changed(ctx context.Context, since time.Time) ([]uuid.UUID, time.Time, error)
+	Changed(ctx context.Context, since time.Time) (map[uuid.UUID]time.Time, error)
 	SetFailing(ctx context.Context, endpoint uuid.UUID, failing bool) error
 }
 
@@ -126,13 +126,19 @@ func (s *Set) Share(e *event.Event, n int) {
 		return
 	}
 	e.Held.Add(int32(n - 1))
+	s.buffer.add(int64(n-1) * deliveryCost)
 }
+
+// deliveryCost is what each further delivery of an event costs in memory.
+const deliveryCost = 512
 
 // release gives up one share in e.
 func (s *Set) release(e *event.Event) {
 	if e.Held.Add(-1) == 0 {
 		s.buffer.release(e.Size())
+		return
 	}
+	s.buffer.release(deliveryCost)
 }
 
 // Enqueue gives the event's delivery to the lane of endpoint number i.
@@ -279,24 +285,28 @@ func (s *Set) judgeHold(ctx context.Context, now time.Time) {
 // watchChanges notices what others wrote for the lanes, such as a retry that
 // an operator asked for.
 func (s *Set) watchChanges(ctx context.Context) {
-	since := time.Time{}
+	var since time.Time
+	seen := make(map[uuid.UUID]time.Time)
 	ticker := time.NewTicker(changedEvery)
 	defer ticker.Stop()
-	for {
-		ids, next, err := s.opts.Store.Changed(ctx, since)
-		switch {
-		case ctx.Err() != nil:
+	for first := true; ; {
+		changed, err := s.opts.Store.Changed(ctx, since)
+		if ctx.Err() != nil {
 			return
-		case err != nil:
+		}
+		if err != nil {
 			s.opts.Logger.LogAttrs(ctx, slog.LevelDebug, "endpoints not read", slog.Any("err", err))
-		case !since.IsZero():
-			for _, id := range ids {
+		}
+		for id, at := range changed {
+			if !first && !seen[id].Equal(at) {
 				s.refresh(ctx, id)
 			}
+			seen[id] = at
+			if at.After(since) {
+				since = at
+			}
 		}
-		if err == nil {
-			since = next
-		}
+		first = first && err != nil
 		select {
 		case <-ctx.Done():
 			return

@@ -22,7 +22,7 @@ func (l *lane) look(ctx context.Context, now time.Time) {
 	if l.consulting || now.Before(l.askAgain) || !l.set.startable() {
 		return
 	}
-	c, want := l.claim(now)
+	c, want, probe := l.claim(now)
 	if !want && len(l.freed) == 0 {
 		return
 	}
@@ -31,7 +31,7 @@ func (l *lane) look(ctx context.Context, now time.Time) {
 		freed = append(freed, key)
 	}
 	clear(l.freed)
-	l.consulting = l.set.spawn(func() { l.consult(ctx, c, want, freed) })
+	l.consulting = l.set.spawn(func() { l.consult(ctx, c, want, probe, freed) })
 }
 
 // settleOld keeps the lane from holding the slot back: what waits for longer
@@ -44,10 +44,8 @@ func (l *lane) settleOld(ctx context.Context, now time.Time) {
 			l.put(d, outcome{state: ledger.Sending, reason: "in flight"})
 		}
 	}
-	old := false
-	if d := l.ready.first(); d != nil {
-		old = d.fresh && d.waiting.Before(limit)
-	}
+	d := l.ready.firstFresh() // claimed ones before it settled long ago
+	old := d != nil && d.waiting.Before(limit)
 	for _, d := range l.flying {
 		if d.keyHash == nil || old {
 			continue

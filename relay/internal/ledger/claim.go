@@ -65,9 +65,11 @@ const onlyHeads = ` AND (p.key_hash IS NULL OR NOT EXISTS (SELECT FROM posthorn.
 // due among them, which ends a key's run.
 const sqlFollowers = `SELECT ` + claimColumns + `, p.state = 'pending' AND (p.due_at <= now() OR p.due_at = 'infinity')
 FROM posthorn.pending p LEFT JOIN posthorn.payloads c ON c.event_id = p.event_id
-WHERE p.id IN (SELECT next.id FROM unnest($2::bigint[], $3::text[], $4::bigint[]) AS h(key_hash, lsn, index)
-  CROSS JOIN LATERAL (SELECT q.id FROM posthorn.pending q WHERE q.endpoint_id = $1 AND q.key_hash = h.key_hash AND (q.lsn, q.index) > (h.lsn::pg_lsn, h.index)
-    ORDER BY q.lsn, q.index LIMIT $5) next)
+WHERE p.id IN (SELECT id FROM (SELECT next.id, sum(next.bytes) OVER (ORDER BY next.lsn, next.index, next.id) AS upto
+  FROM unnest($2::bigint[], $3::text[], $4::bigint[]) AS h(key_hash, lsn, index)
+  CROSS JOIN LATERAL (SELECT q.id, q.bytes, q.lsn, q.index FROM posthorn.pending q
+    WHERE q.endpoint_id = $1 AND q.key_hash = h.key_hash AND (q.lsn, q.index) > (h.lsn::pg_lsn, h.index)
+    ORDER BY q.lsn, q.index LIMIT $5) next) n WHERE upto <= $6)
 ORDER BY p.lsn, p.index`
 
 const sqlNextDue = `SELECT (extract(epoch FROM p.due_at - clock_timestamp()) * 1000000)::bigint FROM posthorn.pending p
@@ -138,7 +140,7 @@ func (l *Ledger) follow(ctx context.Context, c Claim, page *Page, room int64) er
 	if len(keys) == 0 || each == 0 {
 		return nil
 	}
-	rows, err := l.pool.Query(ctx, sqlFollowers, c.Endpoint, keys, lsns, indexes, each)
+	rows, err := l.pool.Query(ctx, sqlFollowers, c.Endpoint, keys, lsns, indexes, each, room)
 	if err != nil {
 		return fmt.Errorf("claim followers of endpoint %s: %w", c.Endpoint, err)
 	}
@@ -149,12 +151,11 @@ func (l *Ledger) follow(ctx context.Context, c Claim, page *Page, room int64) er
 	}
 	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
 		var ready bool
-		d, bytes, err := scanClaimed(row, &ready)
+		d, _, err := scanClaimed(row, &ready)
 		if err != nil {
 			return struct{}{}, err
 		}
-		room -= bytes
-		if !ready || room < 0 || held[d.ID] {
+		if !ready || held[d.ID] {
 			ended[*d.KeyHash] = true
 		}
 		if !ended[*d.KeyHash] {

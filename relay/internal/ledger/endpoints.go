@@ -56,7 +56,8 @@ func (l *Ledger) SyncEndpoints(ctx context.Context, endpoints []Endpoint) error 
 }
 
 const sqlOrphans = `SELECT ` + claimColumns + `, p.endpoint_id FROM posthorn.pending p LEFT JOIN posthorn.payloads c ON c.event_id = p.event_id
-WHERE p.endpoint_id <> ALL($1) LIMIT 500`
+WHERE p.id IN (SELECT id FROM (SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS before
+  FROM (SELECT id, bytes FROM posthorn.pending WHERE endpoint_id <> ALL($1) ORDER BY id LIMIT 500) o) b WHERE before < 8388608)`
 
 // FailOrphans ends the pending deliveries of endpoints other than those in
 // keep, as failed, and returns how many there were.
@@ -103,25 +104,25 @@ func (l *Ledger) SetFailing(ctx context.Context, endpoint uuid.UUID, failing boo
 
 // sqlChanged looks back a little: transactions do not commit in the order of
 // their clocks.
-const sqlChanged = `SELECT id, updated_at FROM posthorn.endpoints WHERE updated_at > $1::timestamptz - interval '2 seconds' ORDER BY updated_at`
+const sqlChanged = `SELECT id, updated_at FROM posthorn.endpoints WHERE updated_at > $1::timestamptz - interval '2 seconds'`
 
-// Changed returns the endpoints that somebody touched after since, and the
-// time to ask with next.
-func (l *Ledger) Changed(ctx context.Context, since time.Time) ([]uuid.UUID, time.Time, error) {
+// Changed returns the endpoints that somebody touched after since, or shortly
+// before, each with the time of it.
+func (l *Ledger) Changed(ctx context.Context, since time.Time) (map[uuid.UUID]time.Time, error) {
 	rows, err := l.pool.Query(ctx, sqlChanged, since)
 	if err != nil {
-		return nil, since, fmt.Errorf("look for changed endpoints: %w", err)
+		return nil, fmt.Errorf("look for changed endpoints: %w", err)
 	}
-	var ids []uuid.UUID
+	changed := make(map[uuid.UUID]time.Time)
 	var id uuid.UUID
 	var at time.Time
 	if _, err = pgx.ForEachRow(rows, []any{&id, &at}, func() error {
-		ids, since = append(ids, id), at
+		changed[id] = at
 		return nil
 	}); err != nil {
-		return nil, since, fmt.Errorf("look for changed endpoints: %w", err)
+		return nil, fmt.Errorf("look for changed endpoints: %w", err)
 	}
-	return ids, since, nil
+	return changed, nil
 }
 
 const sqlPendingOf = `SELECT count(*), (extract(epoch FROM min(due_at) FILTER (WHERE state = 'pending' AND due_at < 'infinity') - now()) * 1000000)::bigint

@@ -99,6 +99,9 @@ WHERE state = 'sending' AND epoch < $1`
 func (l *Ledger) Acquire(ctx context.Context, holder, systemID string, timeline int32) (Place, error) {
 	var place Place
 	err := pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) (err error) {
+		if _, err = tx.Exec(ctx, sqlTransaction); err != nil {
+			return err
+		}
 		place, err = scanPlace(tx.QueryRow(ctx, sqlAcquire, l.slot, holder, systemID, timeline))
 		if err != nil {
 			return err

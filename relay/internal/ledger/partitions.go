@@ -36,7 +36,7 @@ func (p *partitions) ensure(ctx context.Context, pool *pgxpool.Pool, batch []*Re
 			continue
 		}
 		b := &pgx.Batch{}
-		b.Queue(sqlBoundLocks)
+		b.Queue(sqlTransaction)
 		b.Queue(`SELECT posthorn.ensure_partition($1)`, time.Unix(day*secondsADay, 0).UTC())
 		if err := pool.SendBatch(ctx, b).Close(); err != nil {
 			return fmt.Errorf("create partition: %w", err)
@@ -54,11 +54,19 @@ func (p *partitions) forget() {
 	clear(p.days)
 }
 
+// PreparePartitions creates tomorrow's partitions ahead.
+func (l *Ledger) PreparePartitions(ctx context.Context) error {
+	if _, err := l.pool.Exec(ctx, `SELECT posthorn.ensure_partition(now() + interval '1 day')`); err != nil {
+		return fmt.Errorf("create tomorrow's partitions: %w", err)
+	}
+	return nil
+}
+
 // DropPartitions removes the partitions whose deliveries are all older than
 // retention, but none that holds a delivery above the flushed position. It
 // returns the names of those removed.
 func (l *Ledger) DropPartitions(ctx context.Context, retention time.Duration) ([]string, error) {
-	l.partitions.forget()
+	defer l.partitions.forget() // a day that comes again needs its partition again
 	var dropped []string
 	err := l.pool.QueryRow(ctx, `SELECT posthorn.drop_partitions(now() - $1 * interval '1 microsecond', $2::text::pg_lsn)`,
 		microseconds(retention), event.LSN(l.flushed.Load()).String()).Scan(&dropped)

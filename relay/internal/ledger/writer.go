@@ -38,9 +38,11 @@ const (
 // writeTimeout bounds one try, for a server that does not answer.
 const writeTimeout = 30 * time.Second
 
-// sqlBoundLocks ends, in the server's own words, what waits in this
-// transaction for a lock that somebody holds on a table of the ledger.
-const sqlBoundLocks = `SELECT set_config('lock_timeout', '5s', true)`
+// sqlTransaction is how every transaction begins. It ends, in the server's own words, what waits in this
+// transaction for a lock that somebody holds on a table of the ledger. And
+// what is committed must be on disk: the slot is moved past it.
+const sqlTransaction = `SELECT set_config('lock_timeout', '5s', true),
+  set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`
 
 // Run writes what is put until Finish, then returns nil; it returns ErrFenced
 // when another relay took over, and ctx's error when that ends first. While
@@ -140,10 +142,11 @@ func (l *Ledger) persist(ctx context.Context, batch []*Record, flush event.LSN, 
 }
 
 // refusedForData reports whether Postgres refused a batch for what is in it:
-// data exceptions and integrity violations.
+// data exceptions, integrity violations, and the same delivery twice (an id
+// that the application wrote twice in one transaction).
 func refusedForData(err error) bool {
 	class := classOf(err)
-	return class == "22" || class == "23"
+	return class == "21" || class == "22" || class == "23"
 }
 
 // bisect writes batch in ever smaller parts, so that a record that Postgres
@@ -166,6 +169,9 @@ func (l *Ledger) bisect(ctx context.Context, batch []*Record, cause error) error
 		return nil
 	}
 	l.partitions.forget() // a partition that somebody dropped looks like bad data
+	if err := l.write(ctx, batch, l.Flushed()); err == nil || !refusedForData(err) {
+		return err
+	}
 	r := batch[0]
 	l.logger.LogAttrs(ctx, slog.LevelError, "ledger refuses a record, writing it without its texts",
 		slog.String("delivery", r.ID.String()), slog.String("event", r.Event.ID.String()), slog.String("state", string(r.State)), slog.Any("err", cause))
@@ -185,7 +191,7 @@ func (r *Record) bare(cause error) *Record {
 		state = r.State
 	}
 	return &Record{
-		ID: r.ID, Endpoint: r.Endpoint, State: state, Attempts: r.Attempts, Status: r.Status, Stored: r.Stored, KeyHash: r.KeyHash,
+		ID: r.ID, Endpoint: r.Endpoint, State: state, Attempts: r.Attempts, Status: r.Status, Stored: r.Stored, Settles: r.Settles, KeyHash: r.KeyHash,
 		Error: "ledger refused the record: SQLSTATE " + codeOf(cause),
 		Event: &event.Event{ID: r.Event.ID, Position: r.Event.Position, CommittedAt: r.Event.CommittedAt, CreatedAt: r.Event.CommittedAt},
 	}
@@ -205,7 +211,7 @@ func (l *Ledger) write(ctx context.Context, batch []*Record, flush event.LSN) er
 		}
 	}
 	b := &pgx.Batch{}
-	b.Queue(sqlBoundLocks)
+	b.Queue(sqlTransaction)
 	b.Queue(`SELECT posthorn.advance($1, $2, $3::text::pg_lsn, $4, $5::text::pg_lsn)`,
 		l.slot, l.epoch.Load(), recorded.LSN.String(), recorded.Index, flush.String())
 	l.queuePending(b, batch)

@@ -215,6 +215,59 @@ func TestPoisonousRecordDoesNotStopTheRest(t *testing.T) {
 	}
 }
 
+// An application may write one id twice in one transaction, where nothing
+// refuses it: as logical messages, or into a table of its own.
+func TestOneDeliveryTwiceInABatchIsRecorded(t *testing.T) {
+	pool := open(t)
+	l, p := acquire(t, pool), &positions{flush: 300}
+	again := newRecord(1, Delivered)
+	again.Event.Position.Index = 9
+	if err := write(t, l, p, newRecord(0, Delivered), newRecord(1, Delivered), again, newRecord(2, Delivered)); err != nil {
+		t.Fatal(err)
+	}
+	if got := texts(t, pool, `SELECT count(*)::text FROM posthorn.deliveries WHERE type = 't'`); got[0] != "3" || l.Flushed() != 300 {
+		t.Errorf("%s deliveries recorded and flushed %s, want 3 and 0/12C", got[0], l.Flushed())
+	}
+}
+
+func TestCommitIsOnDiskWhateverTheDatabaseSays(t *testing.T) {
+	pool := open(t)
+	if _, err := pool.Exec(t.Context(), `CREATE TABLE seen AS SELECT ''::text AS setting WHERE false;
+CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+CREATE TRIGGER see AFTER UPDATE ON posthorn.relay FOR EACH STATEMENT EXECUTE FUNCTION see();
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$`); err != nil {
+		t.Fatal(err)
+	}
+	pool.Reset() // the setting is a new session's
+	if err := write(t, acquire(t, pool), &positions{flush: 300}, newRecord(1, Delivered)); err != nil {
+		t.Fatal(err)
+	}
+	if got := texts(t, pool, `SELECT string_agg(setting, ' ') FROM seen`); got[0] != "on on" {
+		t.Errorf("synchronous_commit was %q when the epoch and the batch were written", got[0])
+	}
+}
+
+func TestReaderOfTheLedgerHoldsNoNewDayUp(t *testing.T) {
+	pool := open(t)
+	l := acquire(t, pool)
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	if _, err := tx.Exec(t.Context(), `SELECT count(*) FROM posthorn.deliveries`); err != nil { // as a backup does
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // less than the lock's bound
+	defer cancel()
+	if err := l.write(ctx, []*Record{newRecord(1, Delivered)}, 300); err != nil {
+		t.Error(err)
+	}
+	if err := l.PreparePartitions(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestParkedDeliveryComesBackAsItWas(t *testing.T) {
 	pool := open(t)
 	l := acquire(t, pool)

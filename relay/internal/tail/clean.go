@@ -76,6 +76,9 @@ func (c *Cleaner) pick(ctx context.Context) error {
 	if err == nil {
 		err = c.Source.Pool.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&c.safe)
 	}
+	if c.idType == "character" { // which is of one character where it is cast to
+		c.idType = "bpchar"
+	}
 	if err != nil {
 		c.picked = nil
 		return fmt.Errorf("pick old outbox rows: %w", err)

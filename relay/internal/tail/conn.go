@@ -54,8 +54,9 @@ type Conn struct {
 	Confirmed event.LSN // the slot's confirmed_flush_lsn when we connected
 	Lost      bool      // the server removed WAL that the slot needs (wal_status lost)
 
-	pg   *pgconn.PgConn
-	slot string
+	pg       *pgconn.PgConn
+	slot     string
+	reported time.Time // when the server last heard of us, at the latest
 }
 
 // Connect opens a replication connection to url and reads what the server says
@@ -136,6 +137,7 @@ func (c *Conn) inspect(ctx context.Context) error {
 // Start begins to stream after start. It returns an ActiveError when the slot
 // is held by another connection.
 func (c *Conn) Start(ctx context.Context, start event.LSN, publication string) error {
+	c.reported = time.Now()
 	err := pglogrepl.StartReplication(ctx, c.pg, c.slot, start, pglogrepl.StartReplicationOptions{
 		Mode: pglogrepl.LogicalReplication,
 		PluginArgs: []string{
@@ -184,11 +186,44 @@ func (c *Conn) report(flushed event.LSN) error {
 	if err := c.pg.Conn().SetWriteDeadline(time.Now().Add(SenderTimeout)); err != nil {
 		return err
 	}
-	return pglogrepl.SendStandbyStatusUpdate(context.Background(), c.pg, pglogrepl.StandbyStatusUpdate{
+	now := time.Now()
+	if now.Sub(c.reported) > SenderTimeout-margin {
+		return errors.New("the server has not heard of us for too long: the slot may be another's")
+	}
+	err := pglogrepl.SendStandbyStatusUpdate(context.Background(), c.pg, pglogrepl.StandbyStatusUpdate{
 		WALWritePosition: flushed,
 		WALFlushPosition: flushed,
 		WALApplyPosition: flushed,
 	})
+	if err == nil {
+		c.reported = now
+	}
+	return err
+}
+
+// KeepAlive reports flushed on time until stop is called, while nothing else
+// uses the connection. What goes wrong is seen by whoever uses it next.
+func (c *Conn) KeepAlive(flushed event.LSN) (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(reportEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-ticker.C:
+				if c.report(flushed) != nil {
+					return
+				}
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-done
+	}
 }
 
 // Close ends the connection; the slot is free a moment later.

@@ -62,7 +62,6 @@ type Reader struct {
 	last     event.Position // newest event that was offered
 	ended    event.LSN      // commit LSN of the newest transaction read to its end
 	skip     bool           // the open transaction was read before the connection was lost
-	reported time.Time      // when the last status update was sent
 
 	// The server's questions, each at most shutdownPatience after the other.
 	askedSince, askedLast time.Time
@@ -121,9 +120,14 @@ func (r *Reader) Run(ctx context.Context) error {
 		}
 	}()
 	for {
+		opened := time.Now()
 		err := r.serve(ctx)
 		if ctx.Err() != nil {
-			return r.report() // the last word: without it the next start reads again what is settled
+			// The last word: without it the next start reads again what is settled.
+			if err := r.report(); err != nil {
+				r.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "last position not reported", slog.Any("err", err))
+			}
+			return nil
 		}
 		var mapping *MappingError
 		if errors.As(err, &mapping) {
@@ -133,6 +137,7 @@ func (r *Reader) Run(ctx context.Context) error {
 		r.conn.Close()
 		r.conn = nil
 		r.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "stream lost, reconnecting", slog.Any("err", err))
+		rest(ctx, reportEvery-time.Since(opened)) // it may be lost at once again, and again
 		conn, err := r.opts.Reopen(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
@@ -140,10 +145,20 @@ func (r *Reader) Run(ctx context.Context) error {
 			}
 			return err
 		}
-		r.conn, r.reported, r.askedLast = conn, time.Time{}, time.Time{}
+		r.conn, r.askedLast = conn, time.Time{}
 		r.reset.Store(false) // it was the lost connection's
 		clear(r.mappings)
 		r.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "stream resumed")
+	}
+}
+
+// rest waits for d, or until ctx ends.
+func rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -155,12 +170,7 @@ func (r *Reader) serve(ctx context.Context) error {
 	}
 	err := r.read(ctx)
 	for errors.Is(err, errStopped) && ctx.Err() == nil {
-		timer := time.NewTimer(tick)
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
+		rest(ctx, tick)
 		if e := r.duties(ctx); e != nil {
 			return e
 		}
@@ -203,7 +213,7 @@ func (r *Reader) duties(ctx context.Context) error {
 	if !r.opts.Lease.Valid() {
 		return errors.New("no status update was sent in time: the slot may be another's")
 	}
-	if time.Since(r.reported) >= reportEvery {
+	if time.Since(r.conn.reported) >= reportEvery {
 		return r.report()
 	}
 	return nil
@@ -236,7 +246,6 @@ func (r *Reader) report() error {
 	if err := r.conn.report(r.opts.Flushed()); err != nil {
 		return fmt.Errorf("report position: %w", err)
 	}
-	r.reported = time.Now()
 	r.opts.Lease.renew()
 	return nil
 }

@@ -152,14 +152,17 @@ BEGIN
   PERFORM pg_advisory_xact_lock(hashtext('posthorn.ensure_partition'));
   FOREACH parent IN ARRAY ARRAY['deliveries', 'attempts'] LOOP
     IF to_regclass(format('posthorn.%I', parent || to_char(d, '_YYYYMMDD'))) IS NULL THEN
-      EXECUTE format('CREATE TABLE posthorn.%I PARTITION OF posthorn.%I FOR VALUES FROM (%L) TO (%L)',
-        parent || to_char(d, '_YYYYMMDD'), parent, d AT TIME ZONE 'UTC', (d + interval '1 day') AT TIME ZONE 'UTC');
+      -- Attached, not created in place: that would lock out everybody who reads the parent.
+      EXECUTE format('CREATE TABLE posthorn.%I (LIKE posthorn.%I INCLUDING ALL)', parent || to_char(d, '_YYYYMMDD'), parent);
+      EXECUTE format('ALTER TABLE posthorn.%I ATTACH PARTITION posthorn.%I FOR VALUES FROM (%L) TO (%L)',
+        parent, parent || to_char(d, '_YYYYMMDD'), d AT TIME ZONE 'UTC', (d + interval '1 day') AT TIME ZONE 'UTC');
     END IF;
   END LOOP;
 END $$;
 
+-- It waits for no reader: whoever waits behind it would be the relay.
 CREATE FUNCTION posthorn.drop_partitions(p_before timestamptz, p_flushed pg_lsn) RETURNS text[]
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' AS $$
 DECLARE
   part record;
   needed boolean;
