@@ -2,11 +2,14 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"github.com/jackc/pgx/v5/pgconn"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -38,13 +41,28 @@ func newDatabase(t *testing.T) *database {
 	}
 	t.Cleanup(pool.Close)
 	db := &database{url: url, slot: "s_" + strings.ToLower(pool.Config().ConnConfig.Database), pool: pool}
-	t.Cleanup(func() {
-		_, err := pool.Exec(context.Background(), `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1`, db.slot)
-		if err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { db.dropSlot(t) })
 	return db
+}
+
+// dropSlot drops the slot. The server lets go of it a moment after its relay
+// has closed the connection.
+func (db *database) dropSlot(t *testing.T) {
+	t.Helper()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		_, err := db.pool.Exec(context.Background(), `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1`, db.slot)
+		var inUse *pgconn.PgError
+		switch {
+		case err == nil:
+			return
+		case !errors.As(err, &inUse) || inUse.Code != "55006" || time.Now().After(deadline):
+			t.Fatal(err)
+		}
+		<-ticker.C
+	}
 }
 
 // config returns the configuration that extra, in YAML, and the database's own
