@@ -114,7 +114,7 @@ func (r *reader) uint64() uint64 {
 
 func (r *reader) text() string {
 	end := bytes.IndexByte(r.src, 0)
-	if end < 0 {
+	if r.err != nil || end < 0 {
 		r.err = errTruncated
 		return ""
 	}
