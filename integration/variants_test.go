@@ -96,7 +96,7 @@ func TestLogicalMessagesAreEventsWhereAskedFor(t *testing.T) {
 	startRelay(t, db, rcv, fmt.Sprintf(`
 source: {messages: app}
 endpoints:
-  - {name: a, url: %q, events: ["*"], headers: {X-Type: "{{ .Event.Type }}"}}
+  - {name: a, url: %q, events: ["*"], concurrency: 1, headers: {X-Type: "{{ .Event.Type }}"}}
 `, server.URL)).waitReady()
 	const emit = `SELECT pg_logical_emit_message(%t, '%s', '{"id": "%s", "type": "%s", "payload": {"a":  1}}')`
 	for _, m := range []struct {
