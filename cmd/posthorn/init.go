@@ -36,17 +36,9 @@ Rows that the outbox held before the slot was created are not sent unless
 				g.printf("%s", relay.InitSQL(cfg, role))
 				return nil
 			}
-			var steps []string
-			err = relay.Init(cmd.Context(), cfg, relay.InitOptions{Backfill: backfill, Progress: func(step string) {
-				steps = append(steps, step)
-				if g.Output == "text" {
-					g.printf("%s\n", step)
-				}
-			}})
-			if err != nil || g.Output == "text" {
-				return err
-			}
-			return g.printJSON(map[string]any{"steps": steps})
+			return g.printSteps(func(progress func(string)) error {
+				return relay.Init(cmd.Context(), cfg, relay.InitOptions{Backfill: backfill, Progress: progress})
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&printSQL, "sql", false, "print the statements for a DBA instead of running them")

@@ -183,3 +183,19 @@ func (g *globals) getenv(name string) string {
 	}
 	return ""
 }
+
+// printSteps runs f and prints the steps that it reports: each at once as
+// text, or all at the end as JSON, if f succeeds.
+func (g *globals) printSteps(f func(progress func(step string)) error) error {
+	var steps []string
+	err := f(func(step string) {
+		steps = append(steps, step)
+		if g.Output == "text" {
+			g.printf("%s\n", step)
+		}
+	})
+	if err != nil || g.Output == "text" {
+		return err
+	}
+	return g.printJSON(map[string]any{"steps": steps})
+}

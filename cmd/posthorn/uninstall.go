@@ -30,17 +30,9 @@ else in it. Tables in other schemas stay. Stop the relay first.`,
 					return err
 				}
 			}
-			var steps []string
-			err = relay.Uninstall(cmd.Context(), cfg, relay.UninstallOptions{Schema: schema, Progress: func(step string) {
-				steps = append(steps, step)
-				if g.Output == "text" {
-					g.printf("%s\n", step)
-				}
-			}})
-			if err != nil || g.Output == "text" {
-				return err
-			}
-			return g.printJSON(map[string]any{"steps": steps})
+			return g.printSteps(func(progress func(string)) error {
+				return relay.Uninstall(cmd.Context(), cfg, relay.UninstallOptions{Schema: schema, Progress: progress})
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&schema, "schema", false, "also drop the schema posthorn with all that is in it")
