@@ -17,10 +17,16 @@ import (
 //	koanf     the key
 //	doc       the description that editors show
 //	enum      the values that a text may have
+//	choices   the same, where another key narrows them down: the check of the
+//	          whole names those that are left
 //	min, max  the inclusive bounds of a number, duration or size, or of the
 //	          elements of a list
 //	maxitems  the longest that a list may be
-//	required  the key must be given wherever its parent is
+//	required  the key must be given wherever its parent is; outside of lists
+//	          the check of the whole sees to it, since several documents may
+//	          give the parent's keys
+//	kinds     what a JSON value may be, by the words of messages
+//	paths     the keys of the map are paths, in which dots are no levels
 type Config struct {
 	Database    Database           `koanf:"database" doc:"The application's database."`
 	Source      Source             `koanf:"source" doc:"The outbox that events are read from."`
@@ -32,12 +38,20 @@ type Config struct {
 	Profiles    map[string]Profile `koanf:"profiles" doc:"How a product sends. An endpoint names one and may override any key."`
 	Events      []EventType        `koanf:"events" doc:"The catalogue of event types; optional."`
 	Tenants     map[string]Tenant  `koanf:"tenants" doc:"What an organisation's endpoints share, by tenant."`
+	Plugins     map[string]Plugin  `koanf:"plugins" doc:"Programs that transform events, by name: 1 to 63 of a-z, 0-9, _ and -. They run if transforms names them."`
+	Transforms  []Transform        `koanf:"transforms" maxitems:"1000" doc:"What is done to events before they are sent, in order. Each entry has match and exactly one kind."`
 	Endpoints   []Endpoint         `koanf:"endpoints" doc:"Where events go."`
 
 	// root is the document that the values came from, so that Masked can
 	// show a reference such as ${NAME} instead of what it stood for.
 	root *node
+	// warnings are what validation found that is no error.
+	warnings []Problem
 }
+
+// Warnings returns what is allowed and yet likely a mistake outside of tests,
+// such as tls.verify: false. They are in the order of [Error]'s problems.
+func (c *Config) Warnings() []Problem { return c.warnings }
 
 // Database says where the application's database is.
 type Database struct {
@@ -84,7 +98,9 @@ type HTTP struct {
 type Egress struct {
 	Allow        []netip.Prefix `koanf:"allow" doc:"CIDRs that may be reached although private."`
 	Deny         []netip.Prefix `koanf:"deny" doc:"CIDRs that may not be reached; wins over allow."`
-	RequireHTTPS bool           `koanf:"require_https" doc:"Refuse endpoints whose URL is not https."`
+	RequireHTTPS bool           `koanf:"require_https" doc:"Refuse endpoints and token URLs that are not https."`
+	// Proxy is empty for none; HTTP_PROXY and its like are ignored.
+	Proxy URL `koanf:"proxy" doc:"Proxy for all requests: http://, https:// or socks5://, with user:password@ where it wants them. HTTP_PROXY and its like are ignored."`
 }
 
 // Log says what is logged, and how.
@@ -105,31 +121,44 @@ type Profile struct {
 	// Headers maps header names to templates.
 	Headers map[string]string `koanf:"headers" doc:"Further headers; values are templates."`
 	Body    string            `koanf:"body" doc:"The request's body, as a template."`
-	// JSON is "preserve" or "compact".
-	JSON string `koanf:"json" enum:"preserve,compact" doc:"compact removes the white space between a JSON body's tokens."`
+	// JSON is "preserve", "compact" or "stringify".
+	JSON string `koanf:"json" enum:"preserve,compact,stringify" doc:"compact removes the white space between JSON's tokens; stringify yields what JSON.parse and then JSON.stringify yield. Of the body, or where content_type is not JSON of .Payload as templates see it."`
 	// Signatures is nil in a profile that leaves the choice to the
 	// endpoint's secret, and never nil in an Endpoint that Load returned.
 	Signatures []Signature `koanf:"signatures" maxitems:"8" doc:"How requests are signed. Default: standard-webhooks when there is a secret, else none."`
 	Retry      Retry       `koanf:"retry" doc:"When failed attempts are tried again."`
+	Pause      Pause       `koanf:"pause" doc:"When an endpoint that fails is paused, until somebody resumes it."`
 	// Ordering is "none" or "key".
 	Ordering    string `koanf:"ordering" enum:"none,key" doc:"key sends the events of one key in commit order, one after the other."`
 	Concurrency int    `koanf:"concurrency" min:"1" max:"4096" doc:"Requests in flight at once."`
 	// RateLimit is in requests a second; 0 means none.
 	RateLimit float64 `koanf:"rate_limit" min:"0" doc:"Requests a second; 0 for no limit."`
+	TLS       TLS     `koanf:"tls" doc:"How https servers are authenticated, and how the client is."`
+	Auth      Auth    `koanf:"auth" doc:"How requests authenticate: by basic, bearer or oauth2. An endpoint's kind replaces its profile's."`
 }
 
-// Signature is one signature of a request. With scheme hmac every field is
-// filled in; with standard-webhooks only Scheme is.
+// Signature is one signature of a request. With scheme hmac every field that
+// the scheme has is filled in; with the others an empty one means its default.
 type Signature struct {
-	// Scheme is "hmac" or "standard-webhooks".
-	Scheme string `koanf:"scheme" required:"true" enum:"hmac,standard-webhooks" doc:"The signature scheme."`
-	Header string `koanf:"header" doc:"hmac: the header that carries the signature. Required."`
-	// Algorithm is "sha256", "sha512" or "sha1".
-	Algorithm string `koanf:"algorithm" enum:"sha256,sha512,sha1" doc:"hmac: the hash. Default: sha256."`
+	// Scheme is "hmac", "standard-webhooks", "stripe", "github" or "http-message".
+	Scheme string `koanf:"scheme" required:"true" enum:"hmac,standard-webhooks,stripe,github,http-message" doc:"The signature scheme."`
+	Header string `koanf:"header" doc:"hmac, stripe, github: the header that carries the signature. Required with hmac; default: Stripe-Signature, X-Hub-Signature-256."`
+	// Algorithm is "sha256", "sha512" or "sha1"; with http-message it is
+	// "hmac-sha256" or "ed25519".
+	Algorithm string `koanf:"algorithm" choices:"sha256,sha512,sha1,hmac-sha256,ed25519" doc:"hmac: the hash, sha256 (default), sha512 or sha1. http-message: hmac-sha256 or ed25519; required."`
 	// Encoding is "hex", "base64" or "base64url".
 	Encoding string `koanf:"encoding" enum:"hex,base64,base64url" doc:"hmac: how the signature is written. Default: hex."`
 	Content  string `koanf:"content" doc:"hmac: what is signed, of {id}, {timestamp} and {body}. Default: {body}."`
 	Value    string `koanf:"value" doc:"hmac: what is sent, of {signature}, {id} and {timestamp}. Default: {signature}."`
+	Prefix   string `koanf:"prefix" doc:"standard-webhooks: what the headers' names begin with: svix yields svix-id. Default: webhook."`
+	KeyID    string `koanf:"key_id" doc:"http-message: the keyid parameter. Default: none."`
+	Label    string `koanf:"label" doc:"http-message: the signature's label. Default: sig1."`
+	// Components is empty for httpsig's default.
+	Components []string `koanf:"components" maxitems:"32" doc:"http-message: what is signed: fields in lower case, and @method, @target-uri, @authority, @scheme, @request-target, @path, @query. Default: @method, @target-uri, content-digest, content-type."`
+	// Secret signs instead of the endpoint's, if it is not empty, and
+	// PreviousSecrets instead of the endpoint's previous ones.
+	Secret          Secret           `koanf:"secret" doc:"Signs instead of the endpoint's or tenant's secret."`
+	PreviousSecrets []PreviousSecret `koanf:"previous_secrets" maxitems:"8" doc:"With secret: those that sign too until they expire."`
 }
 
 // Retry is a retry schedule.
@@ -140,6 +169,61 @@ type Retry struct {
 	Jitter float64 `koanf:"jitter" min:"0" max:"1" doc:"The share by which each wait is spread: 0.2 is ±20 %."`
 	// MaxAge ends retries of a delivery older than this; 0 means never.
 	MaxAge time.Duration `koanf:"max_age" min:"0s" doc:"Age at which a delivery is given up; 0 for no limit."`
+	// StopOn lists answers that no retry can mend.
+	StopOn []StatusRange `koanf:"stop_on" maxitems:"64" doc:"Status codes that end a delivery at once: a code such as 404, or a class, 3xx, 4xx or 5xx. 410 disables the endpoint in any case."`
+}
+
+// Pause says when the relay pauses an endpoint.
+type Pause struct {
+	OnExhausted bool `koanf:"on_exhausted" doc:"Pause when a delivery failed for good after its last retry."`
+	// ConsecutiveFailures counts failed attempts in a row, over all
+	// deliveries; 0 means never.
+	ConsecutiveFailures int `koanf:"consecutive_failures" min:"0" max:"1000000" doc:"Pause after so many failed attempts in a row; 0 for never."`
+	// FailingFor is the time since the first of the failed attempts in a
+	// row; 0 means never.
+	FailingFor time.Duration `koanf:"failing_for" min:"0s" max:"8760h" doc:"Pause when all attempts failed for so long; 0 for never."`
+}
+
+// TLS says how servers are authenticated and how the client is. Paths are
+// relative to the working directory.
+type TLS struct {
+	Verify bool `koanf:"verify" doc:"false takes any certificate: whoever can answer for the server gets the requests."`
+	// CAFile is empty for the system's roots.
+	CAFile string `koanf:"ca_file" doc:"PEM file of the authorities to trust instead of the system's."`
+	// CertFile and KeyFile are both empty or both set.
+	CertFile string `koanf:"cert_file" doc:"PEM file of the client's certificate, with key_file."`
+	KeyFile  string `koanf:"key_file" doc:"PEM file of the client's private key, unencrypted."`
+	// ServerName is empty for the URL's host.
+	ServerName string `koanf:"server_name" doc:"The name that the server's certificate must have. Default: the URL's host."`
+	// MinVersion is "1.2" or "1.3".
+	MinVersion string `koanf:"min_version" enum:"1.2,1.3" doc:"The lowest TLS version."`
+}
+
+// Auth says how requests authenticate. At most one of its kinds is not zero.
+type Auth struct {
+	Basic  BasicAuth  `koanf:"basic" doc:"HTTP basic authentication."`
+	Bearer BearerAuth `koanf:"bearer" doc:"A fixed bearer token."`
+	OAuth2 OAuth2     `koanf:"oauth2" doc:"Bearer tokens by OAuth 2.0 client credentials."`
+}
+
+// BasicAuth is HTTP basic authentication. Username is set where it is used.
+type BasicAuth struct {
+	Username string `koanf:"username" doc:"The user's name, without colon."`
+	Password Secret `koanf:"password" doc:"The password; leave it out for an empty one."`
+}
+
+// BearerAuth is a fixed bearer token. Token is set where it is used.
+type BearerAuth struct {
+	Token Secret `koanf:"token" doc:"The token."`
+}
+
+// OAuth2 is the client credentials grant (RFC 6749, section 4.4). All but
+// Scopes is set where it is used.
+type OAuth2 struct {
+	TokenURL     URL      `koanf:"token_url" doc:"Where tokens are requested: http or https."`
+	ClientID     string   `koanf:"client_id" doc:"The client's id."`
+	ClientSecret Secret   `koanf:"client_secret" doc:"The client's secret."`
+	Scopes       []string `koanf:"scopes" maxitems:"64" doc:"The scopes to ask for. Default: none."`
 }
 
 // EventType is one entry of the catalogue.
@@ -149,6 +233,9 @@ type EventType struct {
 	Title string `koanf:"title" doc:"What people call it."`
 	// Example is a sample payload; empty when none is given.
 	Example JSON `koanf:"example" doc:"A sample payload."`
+	// Schema is the JSON text of a schema, or a JSON string that names its
+	// file; empty when none is given. See SchemaText.
+	Schema JSON `koanf:"schema" kinds:"text,a map" doc:"JSON Schema of its payloads, as transforms with schema check it: a file, relative to the working directory, or the schema itself."`
 }
 
 // Tenant is what an organisation's endpoints share.
@@ -161,6 +248,8 @@ type Tenant struct {
 type PreviousSecret struct {
 	Secret  Secret    `koanf:"secret" required:"true" doc:"The secret."`
 	Expires time.Time `koanf:"expires" required:"true" doc:"When it stops signing, as 2026-12-01T00:00:00Z."`
+	// KeyID is empty for the signature's; schemes but http-message have none.
+	KeyID string `koanf:"key_id" doc:"http-message: the keyid of this secret; other schemes do not use it. Default: the signature's key_id."`
 }
 
 // Endpoint is one receiver. As Load returns it, the keys of its profile stand
@@ -178,6 +267,8 @@ type Endpoint struct {
 	Events   []string `koanf:"events" doc:"Event types it gets: exact, group.* (any depth) or *."`
 	Objects  []string `koanf:"objects" doc:"Instead of events: object types, or [\"*\"]."`
 	Triggers []string `koanf:"triggers" doc:"With objects: the actions, such as create."`
+	// Filter is empty for none.
+	Filter string `koanf:"filter" doc:"CEL expression over the event that must hold too, such as payload.amount > 1000."`
 	// ProfileName is the profile that Profile was made from; empty for none.
 	ProfileName     string           `koanf:"profile" doc:"The profile to send with; absent: the defaults."`
 	Secret          Secret           `koanf:"secret" doc:"The signing secret. Never shown again, never logged."`
@@ -221,7 +312,9 @@ func DefaultProfile() Profile {
 			},
 			Jitter: 0.2,
 		},
+		Pause:       Pause{FailingFor: 120 * time.Hour},
 		Ordering:    "none",
 		Concurrency: 16,
+		TLS:         TLS{Verify: true, MinVersion: "1.2"},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,12 +26,13 @@ var (
 	bytesType    = reflect.TypeFor[Bytes]()
 	jsonType     = reflect.TypeFor[JSON]()
 	secretType   = reflect.TypeFor[Secret]()
+	statusType   = reflect.TypeFor[StatusRange]()
 )
 
 // isScalar reports whether a value of type t is written as one text, number or boolean.
 func isScalar(t reflect.Type) bool {
 	switch t {
-	case timeType, prefixType:
+	case timeType, prefixType, statusType:
 		return true
 	}
 	switch t.Kind() {
@@ -64,13 +66,18 @@ func fieldOf(t reflect.Type, key string) (reflect.StructField, bool) {
 // reader checks documents against the types of Config and turns them into
 // the nested maps that koanf merges. Values already have the type of their
 // field, but for those that read themselves from text.
-type reader struct{ problems *problems }
+type reader struct {
+	problems *problems
+	// whole is whether all of an object stands in this document: true in lists,
+	// which are not merged.
+	whole bool
+}
 
 // read returns the value at p for a field of type t with the given tag. It
 // reports false when nothing is given there, or nothing that can be used.
 func (r reader) read(p place, t reflect.Type, tag reflect.StructTag) (any, bool) {
 	if t == jsonType {
-		return r.json(p)
+		return r.json(p, tag)
 	}
 	if isScalar(t) {
 		return r.scalar(p, t, tag)
@@ -105,7 +112,7 @@ func (r reader) object(p place, t reflect.Type) map[string]any {
 		known[i] = name
 		at := p.field(name)
 		if !at.given {
-			if f.Tag.Get("required") != "" {
+			if r.whole && f.Tag.Get("required") != "" {
 				r.problems.add(at, "is required")
 			}
 			continue
@@ -145,6 +152,10 @@ func (r reader) mapping(p place, t reflect.Type, tag reflect.StructTag) map[stri
 			values[name] = map[string]any{} // a name with nothing under it: all defaults
 			continue
 		}
+		if tag.Get("paths") != "" && at.node.kind == object {
+			r.problems.add(at, "must be %s, got %v: quote a path with dots", wanted(t.Elem()), object)
+			continue
+		}
 		if value, ok := r.read(at, t.Elem(), tag); ok {
 			values[name] = value
 		}
@@ -158,6 +169,7 @@ func (r reader) list(p place, t reflect.Type, tag reflect.StructTag) []any {
 	if most, err := strconv.Atoi(tag.Get("maxitems")); err == nil && len(p.node.items) > most {
 		r.problems.add(p, "must have at most %d entries, got %d", most, len(p.node.items))
 	}
+	r.whole = true
 	values := make([]any, len(p.node.items))
 	for i, item := range p.node.items {
 		at := p.item(i)
@@ -175,7 +187,14 @@ func (r reader) list(p place, t reflect.Type, tag reflect.StructTag) []any {
 	return values
 }
 
-func (r reader) json(p place) (any, bool) {
+func (r reader) json(p place, tag reflect.StructTag) (any, bool) {
+	if allowed := tag.Get("kinds"); allowed != "" {
+		kinds := strings.Split(allowed, ",")
+		if got := p.node.kind.String(); !slices.Contains(kinds, got) {
+			r.problems.add(p, "must be %s, got %s", oneOf(kinds), got)
+			return nil, false
+		}
+	}
 	var b bytes.Buffer
 	if !p.node.appendJSON(&b) {
 		r.problems.add(p, "holds a number that JSON cannot write")
@@ -224,6 +243,8 @@ func wanted(t reflect.Type) string {
 		return "a CIDR such as 10.0.0.0/8"
 	case t == timeType:
 		return "a time such as 2026-12-01T00:00:00Z"
+	case t == statusType:
+		return "a status code of 300 to 599, 3xx, 4xx or 5xx"
 	case t.Kind() == reflect.Bool:
 		return "true or false"
 	case t.Kind() == reflect.Int:
@@ -267,18 +288,18 @@ func (r reader) text(p place, t reflect.Type, tag reflect.StructTag) (any, bool)
 		return nil, false
 	}
 	if allowed := tag.Get("enum"); allowed != "" {
-		names := strings.Split(allowed, ",")
-		found := false
-		for _, name := range names {
-			found = found || name == value
-		}
-		if !found {
-			last := len(names) - 1
-			r.problems.add(p, "must be %s or %s, got %s", strings.Join(names[:last], ", "), names[last], shown(p.node))
+		if names := strings.Split(allowed, ","); !slices.Contains(names, value) {
+			r.problems.add(p, "must be %s, got %s", oneOf(names), shown(p.node))
 			return nil, false
 		}
 	}
 	return reflect.ValueOf(value).Convert(t).Interface(), true
+}
+
+// oneOf lists two or more names: a, b or c.
+func oneOf(names []string) string {
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
 func (r reader) boolean(p place) (any, bool) {
@@ -296,7 +317,8 @@ func (r reader) boolean(p place) (any, bool) {
 // parsed checks a text that its type reads itself, and leaves reading it to koanf.
 func (r reader) parsed(p place, t reflect.Type) (any, bool) {
 	value, _ := reflect.New(t).Interface().(encoding.TextUnmarshaler)
-	if p.node.kind != text && p.node.kind != date || value.UnmarshalText([]byte(p.node.text)) != nil {
+	written := p.node.kind == text || p.node.kind == date || p.node.kind == number && t == statusType
+	if !written || value.UnmarshalText([]byte(p.node.text)) != nil {
 		return r.reject(p, t)
 	}
 	return p.node.text, true
@@ -419,6 +441,9 @@ func decode(layers []map[string]any) (*Config, error) {
 		cfg.Profiles[name] = profile
 	}
 	if err := decodeEndpoints(k, cfg); err != nil {
+		return nil, err
+	}
+	if err := decodeTransforms(k, cfg); err != nil {
 		return nil, err
 	}
 	if cfg.Database.ReplicationURL == "" {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/knadh/koanf/v2"
@@ -12,6 +13,7 @@ import (
 func decodeEndpoints(k *koanf.Koanf, cfg *Config) error {
 	for i, own := range k.Slices("endpoints") {
 		merged := k.Cut("profiles" + delimiter + own.String("profile"))
+		dropAuth(merged, own)
 		if err := merged.Merge(own); err != nil {
 			return fmt.Errorf("merge endpoint %d: %w", i, err)
 		}
@@ -35,6 +37,20 @@ func decodeEndpoints(k *koanf.Koanf, cfg *Config) error {
 		cfg.Endpoints[i] = endpoint
 	}
 	return nil
+}
+
+// dropAuth drops from a profile's keys the kinds of auth that an endpoint's own
+// keys replace by another.
+func dropAuth(profile, own *koanf.Koanf) {
+	kinds := own.MapKeys("auth")
+	if len(kinds) == 0 {
+		return
+	}
+	for _, kind := range profile.MapKeys("auth") {
+		if !slices.Contains(kinds, kind) {
+			profile.Delete("auth" + delimiter + kind)
+		}
+	}
 }
 
 func defaultEndpoint() Endpoint { return Endpoint{Enabled: true, Profile: DefaultProfile()} }

@@ -9,6 +9,9 @@ import (
 
 const prefix = "POSTHORN_"
 
+// variablesType is a plugin's env, whose names have a case.
+var variablesType = reflect.TypeFor[map[string]Secret]()
+
 // environMap returns the variables of environ, which is as os.Environ gives it.
 func environMap(environ []string) map[string]string {
 	vars := make(map[string]string, len(environ))
@@ -31,8 +34,8 @@ func variables(vars map[string]string, ps *problems) []*node {
 		if !ok {
 			continue
 		}
-		segments := strings.Split(strings.ToLower(path), "__")
-		if _, ok := fieldOf(configType, segments[0]); !ok {
+		segments := strings.Split(path, "__")
+		if _, ok := fieldOf(configType, strings.ToLower(segments[0])); !ok {
 			continue
 		}
 		b := &builder{file: name}
@@ -46,9 +49,14 @@ func variables(vars map[string]string, ps *problems) []*node {
 
 // variable returns the document in which value stands at segments below a
 // value of type t. A list or a map is one JSON value, all else is text.
-// A segment that t does not have is left to the check of the document.
+// Segments are keys in whatever case, but for a plugin's own variables.
+// One that t does not have is left to the check of the document.
 func (b *builder) variable(t reflect.Type, key string, segments []string, value string) *node {
 	if len(segments) > 0 {
+		name := segments[0]
+		if t != variablesType {
+			name = strings.ToLower(name)
+		}
 		var child reflect.Type
 		switch {
 		case t == nil || isScalar(t):
@@ -59,16 +67,16 @@ func (b *builder) variable(t reflect.Type, key string, segments []string, value 
 		case t.Kind() == reflect.Map:
 			child = t.Elem()
 		default:
-			if f, ok := fieldOf(t, segments[0]); ok {
+			if f, ok := fieldOf(t, name); ok {
 				child = f.Type
 			}
 		}
-		next := b.variable(child, fieldKey(key, segments[0]), segments[1:], value)
+		next := b.variable(child, fieldKey(key, name), segments[1:], value)
 		if next == nil {
 			return nil
 		}
 		parent := b.node(object, "", key, 0, 0)
-		b.put(parent, key, segments[0], next)
+		b.put(parent, key, name, next)
 		return parent
 	}
 	if t == nil || isScalar(t) {

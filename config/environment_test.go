@@ -32,7 +32,7 @@ endpoints: [{name: file, url: "https://a.example", events: [a]}]
 		"POSTHORN_PROFILES__NEW__METHOD=PATCH",
 		`POSTHORN_ENDPOINTS=[{"name": "env", "url": "https://b.example", "events": ["b"], "profile": "acme"}]`,
 		"POSTHORN_POSTGRES_BIN=/usr/lib/postgresql", "POSTHORN_TOKEN=t", "POSTHORN_TEST_X__Y=z", "POSTHORN_DATABASE_URL=x", "malformed",
-	})
+	}, false)
 	if err != nil {
 		t.Fatalf("parse: %v", err)
 	}

@@ -29,7 +29,7 @@ func fuzzLoad(f *testing.F, ending string) {
 		if len(text) > maxFile {
 			return
 		}
-		cfg, err := parse("fuzz"+ending, text, environ)
+		cfg, err := parse("fuzz"+ending, text, environ, true)
 		if err == nil {
 			cfg.Masked()
 			return

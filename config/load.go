@@ -23,9 +23,20 @@ const maxFile = 1 << 20
 // References ${NAME} and ${file:PATH} in the file's values are expanded.
 // Variables such as POSTHORN_DATABASE__URL override the file.
 //
+// Files that the configuration only names are not looked at: programs and
+// folders of plugins, schemas, certificates and keys. Whoever asks the ledger
+// about deliveries may have none of them. See [LoadWithFiles].
+//
 // A file that cannot be read is an error that wraps the cause; anything wrong
 // in it or in the environment is an [*Error] that lists every problem.
-func Load(path string, environ []string) (*Config, error) {
+func Load(path string, environ []string) (*Config, error) { return load(path, environ, false) }
+
+// LoadWithFiles is [Load] for those who use the files that the configuration
+// names: these are checked too, and what is wrong with them stands in the same
+// list. What a schema says of the catalogue's examples is known only then.
+func LoadWithFiles(path string, environ []string) (*Config, error) { return load(path, environ, true) }
+
+func load(path string, environ []string, files bool) (*Config, error) {
 	if path == "" {
 		found, err := search()
 		if err != nil {
@@ -40,7 +51,7 @@ func Load(path string, environ []string) (*Config, error) {
 			return nil, fmt.Errorf("read configuration: %w", err)
 		}
 	}
-	return parse(path, data, environ)
+	return parse(path, data, environ, files)
 }
 
 // search returns the file to read when none is named, or "" when there is none.
@@ -85,8 +96,9 @@ func readFile(path string, limit int64) ([]byte, error) {
 }
 
 // parse makes the configuration of a file's text and the environment. With
-// an empty name there is no file.
-func parse(name string, data []byte, environ []string) (*Config, error) {
+// an empty name there is no file. files is whether those that it names are
+// looked at.
+func parse(name string, data []byte, environ []string, files bool) (*Config, error) {
 	vars := environMap(environ)
 	ps := &problems{}
 	root := &node{kind: object, file: name}
@@ -111,12 +123,12 @@ func parse(name string, data []byte, environ []string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := validator{cfg: cfg, problems: ps}
+	v := newValidator(cfg, ps, files)
 	v.validate(top(root))
 	if err := ps.err(); err != nil {
 		return nil, err
 	}
-	cfg.root = root
+	cfg.root, cfg.warnings = root, v.warnings.sorted()
 	return cfg, nil
 }
 

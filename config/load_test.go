@@ -28,7 +28,7 @@ var ignoreOrigin = cmpopts.IgnoreUnexported(Config{})
 
 func mustParse(t *testing.T, name, text string, environ ...string) *Config {
 	t.Helper()
-	cfg, err := parse(name, []byte(text), append(withDatabase[:1:1], environ...))
+	cfg, err := parse(name, []byte(text), append(withDatabase[:1:1], environ...), true)
 	if err != nil {
 		t.Fatalf("parse: %v", err)
 	}
@@ -38,7 +38,7 @@ func mustParse(t *testing.T, name, text string, environ ...string) *Config {
 // problemsOf returns what is wrong with text, one problem a line.
 func problemsOf(t *testing.T, name, text string, environ ...string) string {
 	t.Helper()
-	_, err := parse(name, []byte(text), append(withDatabase[:1:1], environ...))
+	_, err := parse(name, []byte(text), append(withDatabase[:1:1], environ...), true)
 	if err == nil {
 		return ""
 	}
@@ -67,43 +67,77 @@ func TestEveryKeyIsReadAlikeInAllFormats(t *testing.T) {
 	}
 	for _, format := range []string{"yaml", "toml", "json"} {
 		t.Run(format, func(t *testing.T) {
-			cfg, err := Load("testdata/full."+format, fullEnviron)
+			cfg, err := LoadWithFiles("testdata/full."+format, fullEnviron)
 			if err != nil {
 				t.Fatalf("load: %v", err)
 			}
 			got := *cfg
 			got.Egress, got.Profiles, got.Events, got.Tenants, got.Endpoints = Egress{}, nil, nil, nil, nil
+			got.Plugins, got.Transforms = nil, nil
 			if diff := cmp.Diff(want, got, ignoreOrigin); diff != "" {
 				t.Errorf("want -, got +:\n%s", diff)
 			}
 			checkFullLists(t, cfg)
+			checkFullTransforms(t, cfg)
 		})
 	}
 }
 
-func checkFullLists(t *testing.T, cfg *Config) {
-	t.Helper()
-	signature := Signature{
-		Scheme: "hmac", Header: "X-Acme-Signature", Algorithm: "sha512", Encoding: "base64",
-		Content: "{timestamp}.{body}", Value: "t={timestamp},v1={signature}",
-	}
+// fullProfiles are those of the full sample.
+func fullProfiles() map[string]Profile {
 	acme := Profile{
 		Method: "PUT", ContentType: "application/vnd.acme+json", Timeout: 10 * time.Second,
-		Headers:    map[string]string{"X-Acme-Event": "{{ .Event.Type }}", "X-Acme-Cost": "${free}"},
-		Body:       `{"event": {{ json .Event.Type }}, "data": {{ .Payload }}}`,
-		JSON:       "compact",
-		Signatures: []Signature{signature},
-		Retry:      Retry{Schedule: []time.Duration{30 * time.Second, 2 * time.Minute}, Jitter: 0.5, MaxAge: 24 * time.Hour},
-		Ordering:   "key", Concurrency: 4, RateLimit: 2.5,
+		Headers: map[string]string{"X-Acme-Event": "{{ .Event.Type }}", "X-Acme-Cost": "${free}"},
+		Body:    `{"event": {{ json .Event.Type }}, "data": {{ .Payload }}}`,
+		JSON:    "stringify",
+		Signatures: []Signature{{
+			Scheme: "hmac", Header: "X-Acme-Signature", Algorithm: "sha512", Encoding: "base64",
+			Content: "{timestamp}.{body}", Value: "t={timestamp},v1={signature}",
+		}},
+		Retry: Retry{
+			Schedule: []time.Duration{30 * time.Second, 2 * time.Minute}, Jitter: 0.5, MaxAge: 24 * time.Hour,
+			StopOn: []StatusRange{{404, 404}, {300, 399}},
+		},
+		Pause:    Pause{OnExhausted: true, ConsecutiveFailures: 10, FailingFor: 48 * time.Hour},
+		Ordering: "key", Concurrency: 4, RateLimit: 2.5,
+		TLS: TLS{
+			CAFile: "testdata/tls/ca.pem", CertFile: "testdata/tls/client.pem", KeyFile: "testdata/tls/client.key",
+			ServerName: "erp.acme.example", MinVersion: "1.3",
+		},
+		Auth: Auth{OAuth2: OAuth2{
+			TokenURL: "https://login.acme.example/token", ClientID: "relay", ClientSecret: "client-secret", Scopes: []string{"hooks", "more"},
+		}},
 	}
-	if diff := cmp.Diff(map[string]Profile{"acme": acme, "plain": DefaultProfile()}, cfg.Profiles); diff != "" {
+	basic := DefaultProfile()
+	basic.Auth.Basic = BasicAuth{Username: "relay", Password: "basic-secret"}
+	signed := DefaultProfile()
+	signed.Signatures = []Signature{
+		{Scheme: "standard-webhooks", Prefix: "svix", Secret: "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"},
+		{
+			Scheme: "stripe", Secret: "stripe-secret",
+			PreviousSecrets: []PreviousSecret{{Secret: "stripe-older", Expires: time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC), KeyID: "acme-0"}},
+		},
+		{Scheme: "github"},
+		{
+			Scheme: "http-message", Algorithm: "hmac-sha256", KeyID: "acme-1", Label: "acme",
+			Components: []string{"@method", "content-digest", "svix-id"},
+		},
+	}
+	signed.Auth.Bearer.Token = "own-secret"
+	return map[string]Profile{"acme": acme, "plain": DefaultProfile(), "basic": basic, "signed": signed}
+}
+
+func checkFullLists(t *testing.T, cfg *Config) {
+	t.Helper()
+	profiles := fullProfiles()
+	if diff := cmp.Diff(profiles, cfg.Profiles); diff != "" {
 		t.Errorf("profiles, want -, got +:\n%s", diff)
 	}
 	tenant := Tenant{
 		Secret:          "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-		PreviousSecrets: []PreviousSecret{{Secret: "0123", Expires: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)}},
+		PreviousSecrets: []PreviousSecret{{Secret: "0123", Expires: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC), KeyID: "tenant-1"}},
 	}
-	erp := acme
+	erp := profiles["acme"]
 	erp.Headers = map[string]string{"X-Acme-Event": "{{ .Event.Type }}", "X-Acme-Cost": "${free}", "X-Extra": "yes"}
 	erp.Retry.Schedule = []time.Duration{}
 	erp.RateLimit = 0
@@ -111,21 +145,27 @@ func checkFullLists(t *testing.T, cfg *Config) {
 	objects.Signatures = []Signature{{Scheme: "standard-webhooks"}}
 	unsigned := DefaultProfile()
 	unsigned.Signatures = []Signature{}
+	signed := profiles["signed"]
+	signed.Auth = Auth{Basic: BasicAuth{Username: "relay", Password: "own-secret"}}
 	want := []Endpoint{
 		{
 			ID: "6f9619ff-8b86-4d11-b42d-00c04fc964ff", Name: "acme-erp", Tenant: "acme", URL: "https://erp.acme.example/hooks",
-			Events: []string{"pr.*", "po.issued"}, ProfileName: "acme", Enabled: true,
+			Events: []string{"pr.*", "po.issued"}, Filter: "payload.amount > 1000", ProfileName: "acme", Enabled: true,
 			Secret: tenant.Secret, PreviousSecrets: tenant.PreviousSecrets, Profile: erp,
 		},
 		{
 			Name: "acme-objects", URL: "https://objects.acme.example/hooks",
 			Objects: []string{"device", "site"}, Triggers: []string{"create", "delete"}, Secret: "own-secret",
-			PreviousSecrets: []PreviousSecret{{Secret: "older", Expires: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}},
+			PreviousSecrets: []PreviousSecret{{Secret: "older", Expires: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), KeyID: "own-1"}},
 			Profile:         objects,
 		},
 		{
 			Name: "unsigned", Tenant: "acme", URL: "https://unsigned.acme.example/", Events: []string{"*"}, ProfileName: "plain",
 			Enabled: true, Secret: tenant.Secret, PreviousSecrets: tenant.PreviousSecrets, Profile: unsigned,
+		},
+		{
+			Name: "signed", URL: "https://signed.acme.example/", Events: []string{"*"}, ProfileName: "signed",
+			Enabled: true, Secret: "own-secret", Profile: signed,
 		},
 	}
 	if diff := cmp.Diff(want, cfg.Endpoints); diff != "" {
@@ -134,8 +174,12 @@ func checkFullLists(t *testing.T, cfg *Config) {
 	if got := cfg.Events[0].Example; got != `{"prId":"clx123","amount":4500,"tags":["a","b"],"rate":1.50}` {
 		t.Errorf("example: got %s, want its keys in order and its numbers as written", got)
 	}
-	if got := cfg.Egress.Allow[1].String(); got != "fd00::/8" {
+	egress := cfg.Egress
+	if got := egress.Allow[1].String(); got != "fd00::/8" {
 		t.Errorf("egress.allow[1]: got %s", got)
+	}
+	if got := egress.Proxy.Reveal(); got != "http://relay:hunter2@proxy.acme.example:3128" {
+		t.Errorf("egress.proxy: got %s", got)
 	}
 }
 
@@ -158,7 +202,7 @@ func TestBadFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	environ := slices.Concat(withDatabase, []string{"EMPTY=", "HIDDEN=hunter2"})
+	environ := slices.Concat(withDatabase, []string{"EMPTY=", "HIDDEN=hunter2", "SAME=sig1", "CA=../tls/other.key"})
 	for _, file := range files {
 		name := filepath.Base(file)
 		if filepath.Ext(name) == ".txt" {
@@ -166,7 +210,7 @@ func TestBadFiles(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Chdir("testdata/bad")
-			_, err := Load(name, environ)
+			_, err := LoadWithFiles(name, environ)
 			if err == nil {
 				t.Fatal("got no error")
 			}
@@ -304,7 +348,12 @@ func TestProblemsAreCapped(t *testing.T) {
 
 // TestTheExampleOfTheDesignLoads also shows that its explicit values are the defaults.
 func TestTheExampleOfTheDesignLoads(t *testing.T) {
-	cfg, err := Load("testdata/design.yaml", []string{"DATABASE_URL=postgres://h/db", "ACME_KEY=tenant", "ACME_SECRET=own"})
+	design, err := filepath.Abs("testdata/design.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir("testdata/app")
+	cfg, err := LoadWithFiles(design, []string{"DATABASE_URL=postgres://h/db", "ACME_KEY=tenant", "ACME_SECRET=own"})
 	if err != nil {
 		t.Fatalf("load: %v", err)
 	}
@@ -312,7 +361,7 @@ func TestTheExampleOfTheDesignLoads(t *testing.T) {
 	want.Database = Database{URL: "postgres://h/db", ReplicationURL: "postgres://h/db"}
 	want.Ledger.URL = "postgres://h/db"
 	got := *cfg
-	got.Profiles, got.Events, got.Tenants, got.Endpoints = nil, nil, nil, nil
+	got.Profiles, got.Events, got.Tenants, got.Plugins, got.Transforms, got.Endpoints = nil, nil, nil, nil, nil, nil
 	if diff := cmp.Diff(want, &got, ignoreOrigin, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("want -, got +:\n%s", diff)
 	}
@@ -323,6 +372,11 @@ func TestTheExampleOfTheDesignLoads(t *testing.T) {
 	}}
 	if diff := cmp.Diff(profile, cfg.Endpoints[0].Profile); diff != "" {
 		t.Errorf("profile, want -, got +:\n%s", diff)
+	}
+	plugin := defaultPlugin()
+	plugin.Path = "./redact"
+	if diff := cmp.Diff(map[string]Plugin{"redact": plugin}, cfg.Plugins, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("plugins, want -, got +:\n%s", diff)
 	}
 	if got := cfg.Endpoints[0].Secret.Reveal(); got != "own" {
 		t.Errorf("secret: got %s", got)
@@ -359,5 +413,29 @@ endpoints:
 	}
 	if len(b.Retry.Schedule) != 1 {
 		t.Errorf("b's schedule: got %v", b.Retry.Schedule)
+	}
+}
+
+func TestExamplesOfTheDocumentationLoad(t *testing.T) {
+	docs, err := filepath.Abs("../docs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir("testdata/app") // where the files are that the pages name
+	for name, least := range map[string]int{"configuration.md": 8, "plugins.md": 1} {
+		page, err := os.ReadFile(filepath.Join(docs, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks := strings.Split(string(page), "```yaml\n")[1:]
+		if len(blocks) < least {
+			t.Errorf("%s has %d examples", name, len(blocks))
+		}
+		for _, block := range blocks {
+			text, _, _ := strings.Cut(block, "```")
+			if problems := problemsOf(t, "configuration.yaml", text); problems != "" {
+				t.Errorf("%s: %s\nin:\n%s", name, problems, text)
+			}
+		}
 	}
 }

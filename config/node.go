@@ -78,6 +78,11 @@ func overlay(base, over *node) *node {
 	return merged
 }
 
+// isEmpty reports whether there is nothing in the value.
+func (n *node) isEmpty() bool {
+	return n.kind == null || n.text == "" && len(n.items) == 0 && len(n.names) == 0
+}
+
 // appendJSON appends the value as JSON. It reports false for a number that
 // JSON cannot write.
 func (n *node) appendJSON(b *bytes.Buffer) bool {

@@ -33,6 +33,20 @@ func (p Problem) String() string {
 	return b.String()
 }
 
+// Problem returns a problem of the value to which names lead, such as "plugins"
+// and "redact", or where it is not given, of what stands around it.
+func (c *Config) Problem(message string, names ...string) Problem {
+	at := c.origin()
+	for _, name := range names {
+		at = at.field(name)
+	}
+	return newProblem(at, message)
+}
+
+func newProblem(p place, message string) Problem {
+	return Problem{File: p.node.file, Line: p.node.line, Key: p.key, Message: message}
+}
+
 // Error reports everything that is wrong with a configuration. Test for it
 // with errors.As.
 type Error struct {
@@ -68,7 +82,7 @@ func (ps *problems) add(p place, format string, args ...any) {
 		ps.keys = make(map[string]bool)
 	}
 	ps.keys[p.key] = true
-	ps.list = append(ps.list, Problem{File: p.node.file, Line: p.node.line, Key: p.key, Message: fmt.Sprintf(format, args...)})
+	ps.list = append(ps.list, newProblem(p, fmt.Sprintf(format, args...)))
 }
 
 // err returns the problems as an *Error, or nil when there are none.
@@ -76,6 +90,12 @@ func (ps *problems) err() error {
 	if len(ps.list) == 0 {
 		return nil
 	}
+	return &Error{Problems: ps.sorted()}
+}
+
+// sorted returns the problems in order, at most maxProblems and one that says
+// how many more there are.
+func (ps *problems) sorted() []Problem {
 	slices.SortStableFunc(ps.list, func(a, b Problem) int {
 		if fromFile := cmp.Compare(min(b.Line, 1), min(a.Line, 1)); fromFile != 0 {
 			return fromFile
@@ -86,5 +106,5 @@ func (ps *problems) err() error {
 	if more := len(list) - maxProblems; more > 0 {
 		list = append(list[:maxProblems:maxProblems], Problem{File: list[0].File, Message: fmt.Sprintf("%d more problems are not shown", more)})
 	}
-	return &Error{Problems: list}
+	return list
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -13,6 +14,7 @@ import (
 const (
 	referencePattern = `\$\{`
 	durationPattern  = `^0$|^([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))*$`
+	statusPattern    = `^[3-5](xx|[0-9]{2})$`
 	sizePattern      = `^[0-9]{1,18} ?(KiB|MiB|GiB|KB|MB|GB)?$`
 )
 
@@ -54,6 +56,13 @@ func structSchema(t reflect.Type, defaults reflect.Value) schema {
 	if required != nil {
 		result["required"] = required
 	}
+	if t == reflect.TypeFor[Transform]() {
+		var kinds []schema
+		for _, kind := range kindsOfTransform() {
+			kinds = append(kinds, schema{"required": []string{kind}})
+		}
+		result["oneOf"] = kinds
+	}
 	return result
 }
 
@@ -64,6 +73,10 @@ func startOf(t reflect.Type) reflect.Value {
 		return reflect.ValueOf(DefaultProfile())
 	case reflect.TypeFor[Endpoint]():
 		return reflect.ValueOf(defaultEndpoint())
+	case reflect.TypeFor[Plugin]():
+		return reflect.ValueOf(defaultPlugin())
+	case reflect.TypeFor[Transform]():
+		return reflect.ValueOf(Transform{Redact: defaultRedact()})
 	default:
 		return reflect.Zero(t)
 	}
@@ -71,7 +84,7 @@ func startOf(t reflect.Type) reflect.Value {
 
 func typeSchema(t reflect.Type, tag reflect.StructTag, value reflect.Value) schema {
 	if t == jsonType {
-		return schema{}
+		return jsonSchema(tag)
 	}
 	if isScalar(t) {
 		return scalarSchema(t, tag)
@@ -94,16 +107,32 @@ func typeSchema(t reflect.Type, tag reflect.StructTag, value reflect.Value) sche
 	}
 }
 
+// jsonSchema returns the schema of any JSON value, or of what the tag's kinds
+// leave of it.
+func jsonSchema(tag reflect.StructTag) schema {
+	kinds := tag.Get("kinds")
+	if kinds == "" {
+		return schema{}
+	}
+	var types []string
+	for _, kind := range strings.Split(kinds, ",") {
+		types = append(types, map[string]string{text.String(): "string", object.String(): "object"}[kind])
+	}
+	return schema{"type": types}
+}
+
 func scalarSchema(t reflect.Type, tag reflect.StructTag) schema {
 	orReference := func(s schema) schema {
 		return schema{"anyOf": []schema{s, {"type": "string", "pattern": referencePattern}}}
 	}
-	enum := tag.Get("enum")
+	enum := cmp.Or(tag.Get("enum"), tag.Get("choices"))
 	switch {
 	case t == durationType:
 		return orReference(schema{"type": []string{"string", "integer"}, "pattern": durationPattern, "maximum": 0, "minimum": 0})
 	case t == bytesType:
 		return orReference(schema{"type": []string{"string", "integer"}, "pattern": sizePattern, "minimum": 0})
+	case t == statusType:
+		return orReference(schema{"type": []string{"string", "integer"}, "pattern": statusPattern, "minimum": 300, "maximum": 599})
 	case t == timeType:
 		return orReference(schema{"type": "string", "format": "date-time"})
 	case t.Kind() == reflect.Bool:

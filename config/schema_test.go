@@ -21,6 +21,7 @@ func (c covered) walk(key string, value any, s map[string]any) {
 	case map[string]any:
 		properties, _ := s["properties"].(map[string]any)
 		additional, _ := s["additionalProperties"].(map[string]any)
+		types, _ := s["type"].([]any)
 		for name, child := range v {
 			sub, ok := properties[name].(map[string]any)
 			switch {
@@ -29,7 +30,7 @@ func (c covered) walk(key string, value any, s map[string]any) {
 				c.walk(key+"."+name, child, sub)
 			case additional != nil:
 				c.walk(key+".*", child, additional)
-			case len(s) > 1: // only a description: anything goes
+			case len(s) > 1 && !slices.Contains(types, any("object")): // not JSON as it is
 				c.t.Errorf("%s.%s is not in the schema", key, name)
 			}
 		}
@@ -130,6 +131,18 @@ func TestTheSchemaIsWhatLoadReads(t *testing.T) {
 	if got := all[".profiles.*.timeout"]["default"]; got != "15s" {
 		t.Errorf("default of a profile's timeout: got %v", got)
 	}
+	for key, want := range map[string]any{
+		".plugins.*.timeout": "1s", ".plugins.*.start_timeout": "10s", ".plugins.*.instances": 1.0, ".plugins.*.batch": 256.0,
+		".plugins.*.max_message": "16MiB", ".transforms[].redact.mode": "mask", ".transforms[].redact.mask": "***",
+	} {
+		if got := all[key]["default"]; got != want {
+			t.Errorf("default of %s: got %v, want %v", key, got, want)
+		}
+	}
+	kinds := s["properties"].(map[string]any)["transforms"].(map[string]any)["items"].(map[string]any)["oneOf"].([]any)
+	if len(kinds) != 11 {
+		t.Errorf("got %d kinds of transforms: %v", len(kinds), kinds)
+	}
 	if got := all[".endpoints[].enabled"]["default"]; got != true {
 		t.Errorf("default of an endpoint's enabled: got %v", got)
 	}
@@ -151,12 +164,29 @@ func TestTheSchemaRefusesWhatLoadRefuses(t *testing.T) {
 		{".stop_timeout", "8", false}, {".stop_timeout", 8.0, false}, {".stop_timeout", "7d", false},
 		{".source.buffer", "16MiB", true}, {".source.buffer", 1e6, true}, {".source.buffer", "16mb", false},
 		{".profiles.*.concurrency", 0.0, false}, {".profiles.*.concurrency", "16", false}, {".profiles.*.concurrency", "${N}", true},
+		{".profiles.*.retry.stop_on[]", 404.0, true}, {".profiles.*.retry.stop_on[]", "4xx", true}, {".profiles.*.retry.stop_on[]", "404", true},
+		{".profiles.*.retry.stop_on[]", 204.0, false}, {".profiles.*.retry.stop_on[]", "2xx", false}, {".profiles.*.retry.stop_on[]", 600.0, false},
+		{".profiles.*.tls.min_version", "1.3", true}, {".profiles.*.tls.min_version", 1.3, false}, {".profiles.*.json", "stringify", true},
+		{".profiles.*.signatures[].scheme", "http-message", true}, {".profiles.*.pause.consecutive_failures", -1.0, false},
+		{".plugins.*.max_message", "16MiB", true}, {".plugins.*.instances", 0.0, false}, {".plugins.*.batch", 10001.0, false},
+		{".plugins.*.env.*", "a", true}, {".plugins.*.env.*", 1.0, false}, {".transforms[].set.*", 1.0, true}, {".transforms[].set.*", true, true},
+		{".transforms[].schema", "reject", true}, {".transforms[].schema", "ignore", false}, {".transforms[].redact.mode", "hash", true},
+		{".transforms[].remove[]", "a", true}, {".transforms[].rename.*", 1.0, false},
+		{".events[].schema", "a.json", true}, {".events[].schema", 1.0, false}, {".events[].schema", true, false},
 		{".profiles.*.method", "GET", false}, {".endpoints[].enabled", "yes", false}, {".endpoints[].name", 5.0, false},
 	}
 	for _, tt := range tests {
-		options, ok := all[tt.key]["anyOf"].([]any)
+		key, isItem := strings.CutSuffix(tt.key, "[]")
+		s := all[key]
+		if isItem {
+			s = s["items"].(map[string]any)
+		}
+		if parent, isMap := strings.CutSuffix(tt.key, ".*"); isMap {
+			s = all[parent]["additionalProperties"].(map[string]any)
+		}
+		options, ok := s["anyOf"].([]any)
 		if !ok {
-			options = []any{all[tt.key]}
+			options = []any{s}
 		}
 		got := slices.ContainsFunc(options, func(o any) bool { return allows(o.(map[string]any), tt.value) })
 		if got != tt.want {

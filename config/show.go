@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding"
 	"fmt"
 	"maps"
@@ -18,15 +19,20 @@ import (
 // credentials of URLs are "***"; a text that was written with a reference
 // such as ${NAME} shows the reference; what is empty is left out.
 func (c *Config) Masked() []byte {
-	root := c.root
-	if root == nil {
-		root = &node{kind: object}
-	}
-	text, err := yaml.Marshal(c.masked(reflect.ValueOf(*c), top(root)))
+	text, err := yaml.Marshal(c.masked(reflect.ValueOf(*c), c.origin()))
 	if err != nil {
 		panic(fmt.Sprintf("marshal configuration: %v", err)) // scalars, lists and maps always marshal
 	}
 	return text
+}
+
+// origin returns the place of the document that c came from, an empty one where
+// it came from none.
+func (c *Config) origin() place {
+	if c.root == nil {
+		return top(&node{kind: object})
+	}
+	return top(c.root)
 }
 
 // masked returns v, which p is the origin of, as a YAML node.
@@ -83,6 +89,11 @@ func isEmpty(v reflect.Value) bool {
 	switch v.Kind() {
 	case reflect.String, reflect.Slice, reflect.Map:
 		return v.IsZero()
+	case reflect.Struct:
+		fields := fieldsOf(v.Type())
+		return len(fields) > 0 && !slices.ContainsFunc(fields, func(f reflect.StructField) bool {
+			return !isEmpty(v.FieldByIndex(f.Index))
+		})
 	}
 	return false
 }
@@ -91,14 +102,10 @@ func isEmpty(v reflect.Value) bool {
 var sensitiveHeader = regexp.MustCompile(`(?i)auth|cookie|token|secret|password|api-?key`)
 
 func maskedScalar(v reflect.Value, p place) *yaml.Node {
-	result := &yaml.Node{}
 	if v.Type() == jsonType {
-		// JSON as this package writes it is YAML.
-		var document yaml.Node
-		if err := yaml.Unmarshal([]byte(v.String()), &document); err == nil {
-			return document.Content[0]
-		}
+		return maskedJSON(v.String(), p)
 	}
+	result := &yaml.Node{}
 	value := plain(v)
 	switch {
 	case sensitiveHeader.MatchString(headerIn(p.key)) && (!p.given || p.node.source == ""):
@@ -112,6 +119,41 @@ func maskedScalar(v reflect.Value, p place) *yaml.Node {
 		panic(fmt.Sprintf("encode %T: %v", value, err)) // plain yields scalars
 	}
 	return result
+}
+
+// maskedJSON returns the JSON text, which p is the origin of, with the texts
+// that were written with a reference as they were written.
+func maskedJSON(text string, p place) *yaml.Node {
+	var b bytes.Buffer
+	if p.given && p.node.written().appendJSON(&b) {
+		text = b.String()
+	}
+	var document yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &document); err == nil && len(document.Content) > 0 {
+		return document.Content[0]
+	}
+	// Nearly all JSON is YAML: a text may hold a character that YAML does not.
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
+}
+
+// written returns the value as a file has it, before references were expanded.
+func (n *node) written() *node {
+	result := *n
+	switch {
+	case n.source != "":
+		result.text = n.source
+	case n.kind == text:
+		result.text = strings.ReplaceAll(n.text, "${", "$${")
+	}
+	result.items, result.fields = nil, nil
+	for _, item := range n.items {
+		result.items = append(result.items, item.written())
+	}
+	result.names = nil
+	for _, name := range n.names {
+		result.put(name, n.fields[name].written())
+	}
+	return &result
 }
 
 var headerKey = regexp.MustCompile(`\.headers(?:\.|\[)(.*)$`)
@@ -130,6 +172,11 @@ func plain(v reflect.Value) any {
 	case time.Duration:
 		return shortDuration(value)
 	case Bytes:
+		return value.String()
+	case StatusRange:
+		if value.First == value.Last {
+			return value.First
+		}
 		return value.String()
 	case encoding.TextMarshaler:
 		text, err := value.MarshalText()

@@ -14,7 +14,7 @@ func TestMaskedShowsAllButSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := string(cfg.Masked())
-	for _, secret := range []string{"hunter2", "own-secret", "whsec_", "0123", "older"} {
+	for _, secret := range []string{"hunter2", "own-secret", "whsec_", "0123", "older", "client-secret", "basic-secret", "stripe-"} {
 		if strings.Contains(got, secret) {
 			t.Errorf("shows %s", secret)
 		}
@@ -38,7 +38,8 @@ func TestMaskedShowsReferencesInsteadOfTheirValues(t *testing.T) {
 profiles:
   acme: {headers: {X-Token: "literal", X-Trace: "${TRACE}", X-Plain: "on"}, body: '{"k": "${TRACE}"}'}
 endpoints:
-  - {name: a, url: "https://u:hunter2@a.example", events: [a], profile: acme, headers: {X-Own: "Bearer ${TRACE}", Authorization: "Bearer hunter2"}}
+  - {name: a, url: "https://a.example", events: [a], profile: acme, headers: {X-Own: "Bearer ${TRACE}", Authorization: "Bearer hunter2"}}
+  - {name: b, url: "https://u:hunter2@a.example", events: [a]}
 `, "TRACE=hunter2")
 	got := string(cfg.Masked())
 	if strings.Contains(got, "hunter2") || strings.Contains(got, "literal") {

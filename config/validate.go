@@ -20,6 +20,13 @@ import (
 type validator struct {
 	cfg      *Config
 	problems *problems
+	warnings problems
+	samples  sampler
+	files    bool // whether those that the configuration names are looked at
+}
+
+func newValidator(cfg *Config, ps *problems, files bool) *validator {
+	return &validator{cfg: cfg, problems: ps, samples: newSampler(len(cfg.Events)), files: files}
 }
 
 func (v *validator) validate(root place) {
@@ -32,12 +39,16 @@ func (v *validator) validate(root place) {
 	v.listen(root.field("http").field("listen"), v.cfg.HTTP.Listen)
 	v.prefixes(root.field("egress").field("allow"), v.cfg.Egress.Allow)
 	v.prefixes(root.field("egress").field("deny"), v.cfg.Egress.Deny)
+	v.proxy(root.field("egress").field("proxy"), v.cfg.Egress.Proxy)
 	v.catalogue(root.field("events"))
+	v.plugins(root.field("plugins"))
+	v.examples(root, v.transforms(root.field("transforms")))
 	for _, name := range slices.Sorted(maps.Keys(v.cfg.Profiles)) {
 		profile := v.cfg.Profiles[name]
 		at := root.field("profiles").field(name)
 		v.profile(at, &profile)
 		v.headerConflicts(at, &profile)
+		v.profileSamples(at, &profile)
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.cfg.Tenants)) {
 		if tenant := v.cfg.Tenants[name]; tenant.Secret == "" && len(tenant.PreviousSecrets) > 0 {
@@ -157,6 +168,7 @@ func (v *validator) catalogue(p place) {
 		} else {
 			first[event.Type] = at
 		}
+		v.samples.schemas[i] = v.schema(p.item(i).field("schema"), &event)
 	}
 }
 
@@ -181,7 +193,9 @@ func (v *validator) profile(p place, profile *Profile) {
 	v.headers(p.field("headers"), profile.Headers)
 	if at := p.field("signatures"); at.given {
 		for i, signature := range profile.Signatures {
-			v.signature(at.item(i), signature)
+			v.signature(at.item(i), &signature)
 		}
 	}
+	v.tls(p.field("tls"), &profile.TLS)
+	v.auth(p.field("auth"), &profile.Auth)
 }

@@ -1,7 +1,7 @@
 package config
 
 import (
-	"fmt"
+	"cmp"
 	"maps"
 	"net/url"
 	"regexp"
@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/posthorn/posthorn/relay/signing"
 	"github.com/posthorn/posthorn/transforms"
 )
 
@@ -25,6 +24,7 @@ func (v *validator) endpoints(root place) {
 		v.unique(p.field("id"), endpoint.ID, ids)
 		v.url(p.field("url"), endpoint.URL)
 		v.subscription(p, endpoint)
+		filter := v.filter(p.field("filter"), endpoint.Filter)
 		if at := p.field("profile"); at.given {
 			if _, ok := v.cfg.Profiles[endpoint.ProfileName]; !ok {
 				v.problems.add(at, "no profile of that name: %s", shown(at.node))
@@ -32,10 +32,14 @@ func (v *validator) endpoints(root place) {
 		}
 		v.profile(p, &endpoint.Profile)
 		inherited := v.cfg.Profiles[endpoint.ProfileName].Signatures != nil
-		if p.field("headers").given || p.field("signatures").given || !inherited {
+		if p.field("headers").given || p.field("signatures").given || p.field("auth").given || !inherited {
 			v.headerConflicts(p, &endpoint.Profile)
 		}
+		profile := root.field("profiles").field(endpoint.ProfileName)
+		v.components(profile, p, endpoint)
+		v.credentials(profile, p, endpoint)
 		v.secrets(root, p, endpoint)
+		v.endpointSamples(profile, p, endpoint, filter)
 	}
 }
 
@@ -70,39 +74,87 @@ func (v *validator) unique(p place, value string, seen map[string]place) {
 	v.problems.add(p, "is repeated: %s is %s in %s already", shown(p.node), other.key, where)
 }
 
-// url checks where an endpoint's requests go. Its messages quote nothing of
-// the URL, whose every part may be a credential.
-func (v *validator) url(p place, u URL) {
+// url checks where requests go and returns it parsed, or nil when it is
+// invalid or not given. Its messages quote nothing of the URL, whose every
+// part may be a credential.
+func (v *validator) url(p place, u URL) *url.URL {
 	if !p.given {
-		return // reported as required
+		return nil // reported as required
 	}
+	parsed := v.anyURL(p, u, "http", "https")
+	switch {
+	case parsed == nil:
+		return nil
+	case strings.Contains(u.Reveal(), "#"):
+		v.problems.add(p, "has a fragment (#…), which is never sent")
+	case parsed.Scheme != "https" && v.cfg.Egress.RequireHTTPS:
+		v.problems.add(p, "must begin with https://, since egress.require_https is set")
+	default:
+		return parsed
+	}
+	return nil
+}
+
+// anyURL checks a URL that has one of the given schemes, a host and at most a
+// valid port. It returns nil for another.
+func (v *validator) anyURL(p place, u URL, schemes ...string) *url.URL {
 	parsed, err := url.Parse(u.Reveal())
 	if err != nil {
 		v.problems.add(p, "is no valid URL")
-		return
+		return nil
 	}
-	scheme := strings.ToLower(parsed.Scheme)
-	port, portErr := strconv.ParseUint(parsed.Port(), 10, 16)
+	port, err := strconv.ParseUint(parsed.Port(), 10, 16)
 	switch {
-	case scheme != "http" && scheme != "https":
-		v.problems.add(p, "must begin with http:// or https://")
+	case !slices.Contains(schemes, parsed.Scheme): // in lower case: url.Parse sees to it
+		last := len(schemes) - 1
+		v.problems.add(p, "must begin with %s:// or %s://", strings.Join(schemes[:last], "://, "), schemes[last])
 	case parsed.Hostname() == "":
 		v.problems.add(p, "has no host")
-	case parsed.Port() != "" && (portErr != nil || port == 0):
+	case parsed.Port() != "" && (err != nil || port == 0):
 		v.problems.add(p, "has a port that is not 1 to 65535")
-	case strings.Contains(u.Reveal(), "#"):
-		v.problems.add(p, "has a fragment (#…), which is never sent")
-	case scheme != "https" && v.cfg.Egress.RequireHTTPS:
-		v.problems.add(p, "must begin with https://, since egress.require_https is set")
+	default:
+		return parsed
+	}
+	return nil
+}
+
+// proxy checks egress.proxy, of which nothing but scheme, user and host is used.
+func (v *validator) proxy(p place, u URL) {
+	if u == "" {
+		return
+	}
+	parsed := v.anyURL(p, u, "http", "https", "socks5", "socks5h")
+	if parsed != nil && (strings.TrimSuffix(parsed.Path, "/") != "" || strings.ContainsAny(u.Reveal(), "?#")) {
+		v.problems.add(p, "must end after host and port")
+	}
+}
+
+// filter returns the compiled filter, or nil when there is none or it is
+// invalid, which it reports.
+func (v *validator) filter(p place, text string) *transforms.Filter {
+	if text == "" {
+		return nil
+	}
+	filter, err := transforms.ParseFilter(text)
+	if err != nil {
+		message := strings.TrimPrefix(err.Error(), "parse filter: ")
+		v.problems.add(p, "%s", quotable(p, message, plainFilterProblem(message)))
+		return nil
+	}
+	return filter
+}
+
+// pattern checks one pattern of event types.
+func (v *validator) pattern(p place, pattern string) {
+	if pattern != "*" && !isEventType(strings.TrimSuffix(pattern, ".*")) {
+		v.problems.add(p, `must be an exact type, "group.*" or "*", got %s`, shown(p.node))
 	}
 }
 
 func (v *validator) subscription(p place, endpoint *Endpoint) {
 	events, objects, triggers := p.field("events"), p.field("objects"), p.field("triggers")
 	for i, pattern := range endpoint.Events {
-		if at := events.item(i); pattern != "*" && !isEventType(strings.TrimSuffix(pattern, ".*")) {
-			v.problems.add(at, `must be an exact type, "group.*" or "*", got %s`, shown(at.node))
-		}
+		v.pattern(events.item(i), pattern)
 	}
 	for i, name := range endpoint.Objects {
 		if at := objects.item(i); !isEventType(name) && (name != "*" || len(endpoint.Objects) > 1) {
@@ -129,58 +181,53 @@ func (v *validator) subscription(p place, endpoint *Endpoint) {
 	}
 }
 
-// secrets checks that an endpoint's signatures have a secret that they can use.
-func (v *validator) secrets(root, p place, endpoint *Endpoint) {
-	holder := p
-	if !p.field("secret").given {
-		holder = root.field("tenants").field(endpoint.Tenant)
-	}
-	secret := holder.field("secret")
-	if previous := p.field("previous_secrets"); previous.given && !p.field("secret").given && len(previous.node.items) > 0 {
-		v.problems.add(p.field("secret"), "is required with previous_secrets")
-		return
-	}
-	if len(endpoint.Signatures) == 0 {
-		return
-	}
-	if endpoint.Secret == "" {
-		v.problems.add(p.field("secret"), "is required to sign; give one here or to the tenant, or set signatures to []")
-		return
-	}
-	for _, signature := range endpoint.Signatures {
-		if signature.Scheme == "" {
-			continue // reported where it stands
-		}
-		v.key(secret, signature.Scheme, endpoint.Secret)
-		for i, previous := range endpoint.PreviousSecrets {
-			v.key(holder.field("previous_secrets").item(i).field("secret"), signature.Scheme, previous.Secret)
-		}
-	}
-}
-
-func (v *validator) key(p place, scheme string, secret Secret) {
-	if secret == "" {
-		return // reported where it stands
-	}
-	if _, err := signing.ParseKey(scheme, secret.Reveal()); err != nil {
-		v.problems.add(p, "%s", strings.TrimPrefix(err.Error(), "secret: "))
-	}
-}
-
 func (v *validator) template(p place, text string) {
 	if _, err := transforms.ParseTemplate(text); err != nil {
-		v.problems.add(p, "%s", quotable(p, err.Error()))
+		v.problems.add(p, "%s", quotable(p, err.Error(), "it is no template"))
 	}
 }
 
 // quotable is message, which may quote the value at p, or where that came
-// through a reference a message that does not.
-func quotable(p place, message string) string {
-	if p.node.source != "" {
-		return "is not valid with " + strconv.Quote(p.node.source) + " expanded"
+// through a reference plain, which says what is wrong without quoting.
+func quotable(p place, message, plain string) string {
+	if source := p.node.reference(); source != "" {
+		return "is not valid with " + strconv.Quote(source) + " expanded: " + plain
 	}
 	return message
 }
+
+// reference returns the text with a reference that n came from, or one of its
+// elements or fields; empty where there is none.
+func (n *node) reference() string {
+	source := n.source
+	for _, item := range n.items {
+		source = cmp.Or(source, item.reference())
+	}
+	for _, name := range n.names {
+		source = cmp.Or(source, n.fields[name].reference())
+	}
+	return source
+}
+
+var (
+	filterPlace = regexp.MustCompile(`^line [0-9]+, column [0-9]+: `)
+	filterFault = regexp.MustCompile(`^(is empty|has [0-9]+ bytes, at most [0-9]+ are allowed|yields [A-Za-z_(), .]+, must yield bool)$`)
+)
+
+// plainFilterProblem is what may be said of a filter's problem where nothing
+// of the filter may be quoted.
+func plainFilterProblem(message string) string {
+	if filterFault.MatchString(message) {
+		return "it " + message
+	}
+	if at := filterPlace.FindString(message); at != "" {
+		return "it does not compile: " + strings.TrimSuffix(at, ": ")
+	}
+	return "it does not compile"
+}
+
+// testHeader is the one that the relay adds to tests, in lower case.
+const testHeader = "posthorn-test"
 
 var (
 	headerToken = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
@@ -200,6 +247,8 @@ func headerProblem(name string) string {
 		return "must not be set here: use content_type"
 	case slices.Contains(reservedHeaders, lower) || strings.HasPrefix(lower, "proxy-"):
 		return "must not be set: the HTTP client sets it"
+	case lower == testHeader:
+		return "must not be set: it marks the requests of posthorn send-test"
 	}
 	return ""
 }
@@ -217,54 +266,5 @@ func (v *validator) headers(p place, headers map[string]string) {
 			v.problems.add(at, "must be one line")
 		}
 		v.template(at, headers[name])
-	}
-}
-
-func (v *validator) signature(p place, s Signature) {
-	if s.Scheme == "" {
-		return // reported as required
-	}
-	if _, err := newSigner(s); err != nil {
-		// signing's errors begin with the key they are about.
-		key, message, _ := strings.Cut(err.Error(), ": ")
-		at := p.field(key)
-		v.problems.add(at, "%s", quotable(at, message))
-	}
-	if at := p.field("header"); at.given {
-		if problem := headerProblem(s.Header); problem != "" {
-			v.problems.add(at, "%s", problem)
-		}
-	}
-}
-
-func newSigner(s Signature) (*signing.Signer, error) {
-	return signing.New(signing.Options{
-		Scheme: s.Scheme, Header: s.Header, Algorithm: s.Algorithm, Encoding: s.Encoding, Content: s.Content, Value: s.Value,
-	})
-}
-
-// headerConflicts reports headers that two parts of a profile would set.
-func (v *validator) headerConflicts(p place, profile *Profile) {
-	setBy := make(map[string]string) // by the header's name in lower case
-	claim := func(at place, header, by string) {
-		lower := strings.ToLower(header)
-		if other, taken := setBy[lower]; taken {
-			v.problems.add(at, "would set the header %s, which %s sets already", header, other)
-			return
-		}
-		setBy[lower] = by
-	}
-	for i, s := range profile.Signatures {
-		signer, err := newSigner(s)
-		if err != nil {
-			continue // reported where it stands
-		}
-		at := p.field("signatures").item(i)
-		for _, header := range signer.HeaderNames() {
-			claim(at, header, fmt.Sprintf("signatures[%d]", i))
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(profile.Headers)) {
-		claim(p.field("headers").field(name), name, fieldKey("headers", name))
 	}
 }

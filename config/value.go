@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -97,6 +98,39 @@ func (u URL) LogValue() slog.Value { return slog.StringValue(u.String()) }
 
 // MarshalText implements [encoding.TextMarshaler], for JSON and YAML alike.
 func (u URL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+
+// StatusRange is the status codes of responses from First to Last, both
+// included: one code or a class.
+type StatusRange struct{ First, Last int }
+
+var statusText = regexp.MustCompile(statusPattern)
+
+// UnmarshalText reads a code of 300 to 599, or a class: 3xx, 4xx or 5xx.
+func (r *StatusRange) UnmarshalText(text []byte) error {
+	if !statusText.Match(text) {
+		return errors.New("must be 300 to 599, 3xx, 4xx or 5xx")
+	}
+	first, err := strconv.Atoi(strings.ReplaceAll(string(text), "x", "0"))
+	if err != nil {
+		return err
+	}
+	r.First, r.Last = first, first
+	if text[1] == 'x' {
+		r.Last += 99
+	}
+	return nil
+}
+
+// String returns the range as the configuration has it: 404 or 4xx.
+func (r StatusRange) String() string {
+	if r.First == r.Last {
+		return strconv.Itoa(r.First)
+	}
+	return strconv.Itoa(r.First/100) + "xx"
+}
+
+// Contains reports whether status is in the range.
+func (r StatusRange) Contains(status int) bool { return status >= r.First && status <= r.Last }
 
 // JSON is a JSON text, its keys in the order in which they were written.
 type JSON string

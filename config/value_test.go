@@ -132,3 +132,29 @@ func TestSuggestions(t *testing.T) {
 		}
 	}
 }
+
+func TestStatusRanges(t *testing.T) {
+	tests := map[string]struct {
+		want     StatusRange
+		has, not int
+	}{
+		"404": {StatusRange{404, 404}, 404, 405},
+		"300": {StatusRange{300, 300}, 300, 299},
+		"599": {StatusRange{599, 599}, 599, 600},
+		"3xx": {StatusRange{300, 399}, 399, 400},
+		"4xx": {StatusRange{400, 499}, 400, 399},
+		"5xx": {StatusRange{500, 599}, 503, 600},
+	}
+	for text, tt := range tests {
+		var got StatusRange
+		if err := got.UnmarshalText([]byte(text)); err != nil || got != tt.want {
+			t.Errorf("%s: got %+v, %v", text, got, err)
+		}
+		if !got.Contains(tt.has) || got.Contains(tt.not) {
+			t.Errorf("%s: has %d %t, has %d %t", text, tt.has, got.Contains(tt.has), tt.not, got.Contains(tt.not))
+		}
+		if got.String() != text {
+			t.Errorf("%s: shown as %s", text, got)
+		}
+	}
+}

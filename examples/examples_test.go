@@ -55,28 +55,24 @@ func TestCatalogues(t *testing.T) {
 	tests := []struct {
 		file          string
 		types, groups int
-		examples      int // that the document shows; Danbyte's shows none
 	}{
-		{"byro/posthorn.yaml", 19, 7, 9},
-		{"danbyte/posthorn.toml", 6, 2, 6},
-		{"bindbee/posthorn.json", 5, 2, 1},
-		{"offly/posthorn.yaml", 8, 4, 1},
+		{"byro/posthorn.yaml", 19, 7},
+		{"danbyte/posthorn.toml", 6, 2},
+		{"bindbee/posthorn.json", 5, 2},
+		{"offly/posthorn.yaml", 8, 4},
 	}
 	for _, tt := range tests {
 		t.Run(tt.file, func(t *testing.T) {
 			cfg := load(t, tt.file)
-			groups, shown := map[string]bool{}, 0
+			groups, types := map[string]bool{}, map[string]bool{}
 			for _, e := range cfg.Events {
-				groups[e.Group] = true
-				if e.Example != "" {
-					shown++
-				}
-				if e.Title == "" || !strings.HasPrefix(e.Type, e.Group+".") {
-					t.Errorf("%s has the title %q and the group %q", e.Type, e.Title, e.Group)
+				groups[e.Group], types[e.Type] = true, true
+				if e.Title == "" || e.Example == "" || !strings.HasPrefix(e.Type, e.Group+".") {
+					t.Errorf("%s has the title %q, the group %q and the example %s", e.Type, e.Title, e.Group, e.Example)
 				}
 			}
-			if len(cfg.Events) != tt.types || len(groups) != tt.groups || shown != tt.examples {
-				t.Errorf("got %d types in %d groups with %d examples, want %d in %d with %d", len(cfg.Events), len(groups), shown, tt.types, tt.groups, tt.examples)
+			if len(cfg.Events) != tt.types || len(types) != tt.types || len(groups) != tt.groups {
+				t.Errorf("got %d entries of %d types in %d groups, want %d in %d", len(cfg.Events), len(types), len(groups), tt.types, tt.groups)
 			}
 		})
 	}
@@ -98,32 +94,68 @@ func TestEveryTypeOfTheCatalogueIsSent(t *testing.T) {
 func TestEndpointsKeepToTheDocuments(t *testing.T) {
 	posthorn := config.DefaultProfile() // where the document says nothing
 	tests := []struct {
-		file, method string
-		timeout      time.Duration
-		schedule     []time.Duration
+		file     string
+		timeout  time.Duration
+		schedule []time.Duration
+		jitter   float64
+		pause    config.Pause
 	}{
-		{"byro/posthorn.yaml", "POST", 10 * time.Second, []time.Duration{
+		{"byro/posthorn.yaml", 10 * time.Second, []time.Duration{
 			30 * time.Second, 2 * time.Minute, 10 * time.Minute, time.Hour, 6 * time.Hour, 24 * time.Hour,
-		}},
-		{"danbyte/posthorn.toml", "POST", posthorn.Timeout, []time.Duration{}},
-		{"bindbee/posthorn.json", "POST", posthorn.Timeout, posthorn.Retry.Schedule},
-		{"offly/posthorn.yaml", "POST", 30 * time.Second, []time.Duration{time.Minute, 5 * time.Minute, 30 * time.Minute}},
+		}, 0, config.Pause{OnExhausted: true, FailingFor: posthorn.Pause.FailingFor}},
+		{"danbyte/posthorn.toml", posthorn.Timeout, []time.Duration{}, posthorn.Retry.Jitter, config.Pause{}},
+		{"bindbee/posthorn.json", posthorn.Timeout, posthorn.Retry.Schedule, posthorn.Retry.Jitter, posthorn.Pause},
+		{"offly/posthorn.yaml", 30 * time.Second, []time.Duration{time.Minute, 5 * time.Minute, 30 * time.Minute}, 0, config.Pause{}},
 	}
 	for _, tt := range tests {
 		ep := load(t, tt.file).Endpoints[0]
-		if ep.Method != tt.method || ep.ContentType != "application/json" || ep.Timeout != tt.timeout {
-			t.Errorf("%s: got %s of %s in %v", tt.file, ep.Method, ep.ContentType, ep.Timeout)
+		if ep.Method != http.MethodPost || ep.ContentType != "application/json" || ep.Timeout != tt.timeout || !ep.TLS.Verify {
+			t.Errorf("%s: got %s of %s in %v, TLS verified: %t", tt.file, ep.Method, ep.ContentType, ep.Timeout, ep.TLS.Verify)
 		}
-		if diff := cmp.Diff(tt.schedule, ep.Retry.Schedule); diff != "" {
-			t.Errorf("%s: schedule (-want +got):\n%s", tt.file, diff)
+		if diff := cmp.Diff(tt.schedule, ep.Retry.Schedule); diff != "" || ep.Retry.Jitter != tt.jitter || ep.Pause != tt.pause {
+			t.Errorf("%s: jitter %v, pause %+v, schedule (-want +got):\n%s", tt.file, ep.Retry.Jitter, ep.Pause, diff)
 		}
 	}
-	if cfg := load(t, "offly/posthorn.yaml"); !cfg.Egress.RequireHTTPS || len(cfg.Egress.Allow) != 0 {
-		t.Errorf("offly: got %+v, want https and public addresses only", cfg.Egress)
+	if cfg := load(t, "offly/posthorn.yaml"); !cfg.Egress.RequireHTTPS || len(cfg.Egress.Allow) != 0 || cfg.Endpoints[0].JSON != "stringify" {
+		t.Errorf("offly: got %+v and json: %s, want https and public addresses only, and stringify", cfg.Egress, cfg.Endpoints[0].JSON)
 	}
-	cmdb := load(t, "danbyte/posthorn.toml").Endpoints[1]
-	if cmdb.Enabled || cmdb.Method != http.MethodPut || len(cmdb.Signatures) != 0 || cmdb.Headers["X-Source"] != "danbyte" || cmdb.Headers["X-Danbyte-Event"] == "" {
-		t.Errorf("danbyte: got %+v", cmdb)
+}
+
+func TestOfflyRefusesURLsWithoutHTTPS(t *testing.T) {
+	_, err := config.Load("offly/posthorn.yaml", []string{"DATABASE_URL=postgres://relay@db.example/app", "OFFLY_WEBHOOK_URL=http://receiver.example/", "OFFLY_WEBHOOK_SECRET=" + secret})
+	if err == nil || !strings.Contains(err.Error(), "egress.require_https") {
+		t.Errorf("got %v, want what names egress.require_https", err)
+	}
+}
+
+// Danbyte's further webhooks show the rest of its form.
+func TestDanbytesFurtherWebhooks(t *testing.T) {
+	tests := map[string]struct {
+		method, contentType string
+		objects, triggers   []string
+		signed, verify      bool
+	}{
+		"cmdb":    {"PUT", "application/json", []string{"device", "site"}, []string{"create", "delete"}, false, true},
+		"tickets": {"POST", "application/x-www-form-urlencoded", []string{"device", "site"}, []string{"create", "update", "delete"}, true, true},
+		"erp":     {"PATCH", "application/xml; charset=utf-8", []string{"device", "site"}, []string{"update"}, true, true},
+		"lab":     {"POST", "application/json", []string{"*"}, []string{"create"}, true, false},
+	}
+	endpoints := load(t, "danbyte/posthorn.toml").Endpoints[1:]
+	if len(endpoints) != len(tests) {
+		t.Errorf("got %d further webhooks, want %d", len(endpoints), len(tests))
+	}
+	for _, ep := range endpoints {
+		want := tests[ep.Name]
+		if ep.Method != want.method || ep.ContentType != want.contentType || ep.TLS.Verify != want.verify || len(ep.Signatures) > 0 != want.signed ||
+			!slices.Equal(ep.Objects, want.objects) || !slices.Equal(ep.Triggers, want.triggers) {
+			t.Errorf("%s: got %+v", ep.Name, ep)
+		}
+		if ep.Enabled || len(ep.Retry.Schedule) != 0 || ep.Headers["X-Danbyte-Event"] == "" || ep.Headers["X-Danbyte-Delivery"] == "" {
+			t.Errorf("%s: enabled %t, retries %v, headers %v", ep.Name, ep.Enabled, ep.Retry.Schedule, ep.Headers)
+		}
+		if ep.Name == "cmdb" && (ep.Headers["X-Source"] != "danbyte" || ep.Headers["X-Environment"] != "production") {
+			t.Errorf("cmdb: additional headers are missing in %v", ep.Headers)
+		}
 	}
 }
 
@@ -151,9 +183,9 @@ func render(t *testing.T, cfg *config.Config, eventType string, payload config.J
 		return out.Bytes()
 	}
 	body := execute(ep.Body)
-	if ep.JSON == "compact" {
+	if ep.JSON == "stringify" {
 		var err error
-		if body, err = transforms.Compact(nil, body); err != nil {
+		if body, err = transforms.Stringify(nil, body); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -255,13 +287,38 @@ func TestRequestsAreTheDocuments(t *testing.T) {
 	}
 }
 
+// byroSamples are the bodies that Byro's reference shows.
+var byroSamples = []string{
+	`{"event": "pr.submitted", "data": {"prId": "clx123", "amount": 4500, "currency": "AED", "submittedBy": "ahmed@acme.com"}, "deliveredAt": "2026-05-22T09:30:00Z"}`,
+	`{"event": "pr.approved", "data": {"prId": "clx123", "amount": 4500, "currency": "AED", "approvedBy": "sara@acme.com"}, "deliveredAt": "2026-05-22T09:30:00Z"}`,
+	`{"event": "po.issued", "data": {"poId": "clx456", "prId": "clx123", "supplier": "Apple FZE", "amount": 4500}, "deliveredAt": "2026-05-22T09:30:00Z"}`,
+	`{"event": "asset.assigned", "data": {"assetId": "ast789", "tag": "BYR-LAP-001", "employeeId": "emp123", "assignedAt": "2026-05-22T09:30:00Z"}, "deliveredAt": "2026-05-22T09:30:00Z"}`,
+	`{"event": "asset.created", "data": {"assetId": "ast789", "tag": "BYR-LAP-001", "category": "Laptop", "purchaseCost": 4500}, "deliveredAt": "2026-05-22T09:30:00Z"}`,
+	`{"event": "employee.created", "data": {"employeeId": "emp123", "code": "ACM-001", "name": "Ahmed Khan", "department": "Engineering"}, "deliveredAt": "2026-05-22T09:30:00Z"}`,
+	`{"event": "inventory.low_stock", "data": {"itemId": "inv321", "sku": "USB-C-1M", "qty": 3, "minQty": 10}, "deliveredAt": "2026-05-22T09:30:00Z"}`,
+	`{"event": "expense.approved", "data": {"claimId": "exp654", "amount": 230, "currency": "AED", "category": "TRAVEL"}, "deliveredAt": "2026-05-22T09:30:00Z"}`,
+	`{"event": "leave.approved", "data": {"requestId": "lvr987", "employeeId": "emp123", "days": 5, "startDate": "2026-06-01"}, "deliveredAt": "2026-05-22T09:30:00Z"}`,
+}
+
+func TestByrosExamplesAreItsSamples(t *testing.T) {
+	cfg := load(t, "byro/posthorn.yaml")
+	for _, sample := range byroSamples {
+		var head struct{ Event string }
+		if err := json.Unmarshal([]byte(sample), &head); err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(cfg.Events, func(e config.EventType) bool { return e.Type == head.Event })
+		body, _ := render(t, cfg, head.Event, cfg.Events[i].Example)
+		if diff := cmp.Diff(compact(t, []byte(sample)), compact(t, body)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", head.Event, diff)
+		}
+	}
+}
+
 func TestEveryExamplePayloadRenders(t *testing.T) {
 	for _, file := range []string{"byro/posthorn.yaml", "danbyte/posthorn.toml", "bindbee/posthorn.json", "offly/posthorn.yaml"} {
 		cfg := load(t, file)
 		for _, e := range cfg.Events {
-			if e.Example == "" {
-				continue
-			}
 			body, _ := render(t, cfg, e.Type, e.Example)
 			if err := transforms.Valid(body); err != nil {
 				t.Errorf("%s: %s: %v", file, e.Type, err)

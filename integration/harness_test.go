@@ -30,7 +30,14 @@ var (
 	server *postgres.Server // what newDatabase uses; fsync is off
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(suite{m}) }
+// TestMain runs the tests, or is a plugin when a relay starts it as one.
+func TestMain(m *testing.M) {
+	if os.Getenv(pluginCookie) != "" {
+		servePlugin()
+		return
+	}
+	goleak.VerifyTestMain(suite{m})
+}
 
 // suite is the package's tests with the relay's binary and a server around
 // them.

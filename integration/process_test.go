@@ -56,16 +56,25 @@ func startCommand(t testing.TB, db *database, rcv *receiver, config string, args
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := &relay{t: t, cmd: exec.Command(binary, append(args, "--config", file)...), done: make(chan struct{})}
-	r.cmd.Env = []string{
+	return startProcess(t, append(commonEnv(db), "RECEIVER="+rcv.url(), "SECRET="+secret), append(args, "--config", file)...)
+}
+
+// commonEnv is what every relay of a test is told by its environment.
+func commonEnv(db *database) []string {
+	return []string{
 		"POSTHORN_DATABASE__URL=" + db.url,
 		"POSTHORN_SOURCE__SLOT=" + db.slot,
 		"POSTHORN_HTTP__LISTEN=127.0.0.1:0",
 		`POSTHORN_EGRESS__ALLOW=["127.0.0.0/8"]`,
 		"POSTHORN_LOG__FORMAT=json",
-		"RECEIVER=" + rcv.url(),
-		"SECRET=" + secret,
 	}
+}
+
+// startProcess runs the binary with nothing but env in its environment.
+func startProcess(t testing.TB, env []string, args ...string) *relay {
+	t.Helper()
+	r := &relay{t: t, cmd: exec.Command(binary, args...), done: make(chan struct{})}
+	r.cmd.Env = env
 	r.cmd.Stderr, r.cmd.Stdout = r, r
 	r.cmd.SysProcAttr = sysProcAttr()
 	started := make(chan error)

@@ -56,6 +56,7 @@ const (
 	manyPending  = 10_000
 	oldPending   = 24 * time.Hour
 	cleanSlack   = time.Hour // rows may outlive source.retention by so much
+	manyHeld     = 20        // endpoints that are named one by one
 	doctorPause  = 10 * time.Second
 )
 
@@ -72,7 +73,7 @@ func Doctor(ctx context.Context, cfg *config.Config) []Finding {
 	d.databases = dbs
 	d.led = ledger.New(dbs.ledger, cfg.Source.Slot, ledger.Bodies(cfg.Ledger.Bodies), slog.New(slog.DiscardHandler))
 	for _, check := range []func(context.Context){
-		d.reachable, d.server, d.privilege, d.table, d.publication, d.ledger, d.slot, d.pending, d.cleaning,
+		d.reachable, d.server, d.privilege, d.table, d.publication, d.ledger, d.slot, d.endpoints, d.pending, d.cleaning,
 	} {
 		bounded, cancel := context.WithTimeout(ctx, doctorPause)
 		check(bounded)
@@ -312,6 +313,40 @@ func (d *doctor) stream(ctx context.Context, place ledger.Place) {
 		d.add("lag", FindingWarn, lag, "start the relay, or see why it cannot keep up: posthorn_oldest_unsettled_seconds, posthorn_buffer_bytes")
 	default:
 		d.add("lag", FindingOK, lag, "")
+	}
+}
+
+// endpoints names those that wait for somebody to resume them.
+func (d *doctor) endpoints(ctx context.Context) {
+	if !d.ledgerUp {
+		d.skip("endpoints", "the ledger")
+		return
+	}
+	list, err := d.led.Endpoints(ctx, false)
+	if err != nil {
+		d.fail("endpoints", err, "")
+		return
+	}
+	held := 0
+	for i := range list {
+		e := &list[i]
+		if !e.Held() {
+			continue
+		}
+		if held++; held > manyHeld {
+			continue
+		}
+		detail := fmt.Sprintf("%s is %s since %s by the %s", e.Name, e.State, e.Since.UTC().Format(time.RFC3339), e.By)
+		if e.Reason != "" {
+			detail += ": " + e.Reason
+		}
+		d.add("endpoints", FindingWarn, fmt.Sprintf("%s; %d deliveries wait", detail, e.Pending), ResumeCommand(e.Name))
+	}
+	switch {
+	case held > manyHeld:
+		d.add("endpoints", FindingWarn, fmt.Sprintf("%d more are paused or disabled", held-manyHeld), "posthorn endpoints")
+	case held == 0:
+		d.add("endpoints", FindingOK, "none waits to be resumed", "")
 	}
 }
 

@@ -56,6 +56,27 @@ func TestDoctorNamesWhatIsWrongAndItsMend(t *testing.T) {
 			finding: "pending deliveries", state: FindingWarn, detail: "48h", mend: "posthorn deliveries list",
 		},
 		{
+			name: "a paused endpoint", spoil: `INSERT INTO posthorn.endpoints (id, name, url, state, state_by, reason, state_at)
+			VALUES (gen_random_uuid(), 'Acme ERP', 'https://a.example', 'paused', 'operator', 'they move', '2026-05-22 09:30Z');`,
+			finding: "endpoints", state: FindingWarn, detail: "Acme ERP is paused since 2026-05-22T09:30:00Z by the operator: they move; 0 deliveries wait",
+			mend: "posthorn endpoints resume 'Acme ERP'",
+		},
+		{
+			name: "an endpoint that answered 410", spoil: `INSERT INTO posthorn.endpoints (id, name, url, state, state_by)
+			VALUES (gen_random_uuid(), 'erp', 'https://a.example', 'disabled', 'relay');`,
+			finding: "endpoints", state: FindingWarn, detail: "erp is disabled since", mend: "posthorn endpoints resume erp",
+		},
+		{
+			name: "many paused endpoints", spoil: `INSERT INTO posthorn.endpoints (id, name, url, state, state_by)
+			SELECT gen_random_uuid(), 'e' || n, 'https://a.example', 'paused', 'relay' FROM generate_series(1, 25) n;`,
+			finding: "endpoints", state: FindingWarn, detail: "5 more", mend: "posthorn endpoints",
+		},
+		{
+			name: "an endpoint that the configuration disables", spoil: `INSERT INTO posthorn.endpoints (id, name, url, state)
+			VALUES (gen_random_uuid(), 'off', 'https://a.example', 'disabled');`,
+			finding: "endpoints", state: FindingOK, detail: "none waits to be resumed",
+		},
+		{
 			name: "old rows", spoil: `INSERT INTO posthorn.outbox (type, payload, created_at) VALUES ('a', '1', now() - interval '1 year');`,
 			finding: "cleaning", state: FindingWarn, detail: "older than source.retention", mend: "posthorn run",
 		},

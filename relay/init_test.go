@@ -372,7 +372,11 @@ func TestInitSQLGivesARoleJustWhatTheRelayNeeds(t *testing.T) {
 		t.Error(err)
 	}
 	for name, do := range map[string]func(context.Context) error{
-		"heartbeat": s.beat, "failing": func(ctx context.Context) error { return s.ledger.SetFailing(ctx, endpoint, true) },
+		"heartbeat": s.beat, "health": func(ctx context.Context) error {
+			return s.ledger.SetHealth(ctx, endpoint, ledger.Health{State: ledger.Enabled, Failing: true, Failures: 5})
+		},
+		"changes": func(ctx context.Context) error { _, err := s.ledger.Changed(ctx, time.Time{}); return err },
+		"hold":    func(ctx context.Context) error { return s.ledger.Hold(ctx, endpoint, ledger.Paused, "it fails") },
 	} {
 		if err := do(t.Context()); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -393,8 +397,8 @@ func TestInitSQLGivesARoleJustWhatTheRelayNeeds(t *testing.T) {
 	}
 }
 
-// retryAndDrop retries a final delivery as an operator does, then ends it
-// again, and drops its partition.
+// retryAndDrop resumes an endpoint and retries a final delivery as an operator
+// does, then ends it again, and drops its partition.
 func (db *database) retryAndDrop(t *testing.T, s *session, id uuid.UUID) {
 	t.Helper()
 	o, err := OpenOperator(s.relay.cfg)
@@ -403,6 +407,15 @@ func (db *database) retryAndDrop(t *testing.T, s *session, id uuid.UUID) {
 	}
 	defer o.Close()
 	if _, err := o.Show(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	if list, err := o.Endpoints(t.Context(), true); err != nil || len(list) != 1 || list[0].State != EndpointPaused {
+		t.Errorf("endpoints: %+v, %v", list, err)
+	}
+	if _, err := o.Pause(t.Context(), "e", "by hand", "test"); err != nil {
+		t.Error(err)
+	}
+	if _, err := o.Resume(t.Context(), "e", "", "test"); err != nil {
 		t.Error(err)
 	}
 	if _, err := o.Retry(t.Context(), id, "test"); err != nil {

@@ -17,11 +17,19 @@ import (
 
 	"github.com/posthorn/posthorn/config"
 	"github.com/posthorn/posthorn/integration/postgres"
+	"github.com/posthorn/posthorn/plugins"
 )
 
 var server *postgres.Server
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(postgres.WithServer(m, &server)) }
+// TestMain is a plugin when a relay starts it as one.
+func TestMain(m *testing.M) {
+	if os.Getenv("POSTHORN_PLUGIN") != "" {
+		plugins.Serve(plugins.TransformerFunc(transformInPlugin))
+		return
+	}
+	goleak.VerifyTestMain(postgres.WithServer(m, &server))
+}
 
 // database is a test's own database, with a slot name of its own.
 type database struct {

@@ -30,29 +30,34 @@ var ErrUnknownDelivery = ledger.ErrUnknownDelivery
 // DeliveryStates are the states that a delivery can have.
 var DeliveryStates = []ledger.State{ledger.Pending, ledger.Sending, ledger.Delivered, ledger.Failed, ledger.Skipped}
 
-// Operator looks into the ledger and acts on deliveries, beside a relay that
-// runs or not. Use OpenOperator, and Close at the end.
+// Operator looks into the ledger and acts on deliveries and endpoints, beside a
+// relay that runs or not. Use OpenOperator, and Close at the end.
 type Operator struct {
 	databases *databases
 	ledger    *ledger.Ledger
-	endpoints endpoints
+	endpoints []ledger.Endpoint  // of the configuration
+	ordered   map[uuid.UUID]bool // which of them order by key
 }
 
 // OpenOperator returns an operator of the configuration's ledger. It connects
-// to nothing yet.
+// to nothing yet, and reads no file: an operator may have none of the relay's.
 func OpenOperator(cfg *config.Config) (*Operator, error) {
-	eps, err := translate(cfg, "")
-	if err != nil {
+	o := &Operator{ordered: make(map[uuid.UUID]bool)}
+	for i := range cfg.Endpoints {
+		c := &cfg.Endpoints[i]
+		ep, err := identify(c)
+		if err != nil {
+			return nil, fmt.Errorf("endpoint %s: %w", c.Name, err)
+		}
+		o.endpoints = append(o.endpoints, ep)
+		o.ordered[ep.ID] = c.Ordering == "key"
+	}
+	var err error
+	if o.databases, err = openDatabases(cfg); err != nil {
 		return nil, err
 	}
-	dbs, err := openDatabases(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return &Operator{
-		databases: dbs, endpoints: eps,
-		ledger: ledger.New(dbs.ledger, cfg.Source.Slot, ledger.Bodies(cfg.Ledger.Bodies), slog.New(slog.DiscardHandler)),
-	}, nil
+	o.ledger = ledger.New(o.databases.ledger, cfg.Source.Slot, ledger.Bodies(cfg.Ledger.Bodies), slog.New(slog.DiscardHandler))
+	return o, nil
 }
 
 // Close ends the operator's connections.
@@ -76,8 +81,9 @@ func (o *Operator) Show(ctx context.Context, id uuid.UUID) (*DeliveryDetail, err
 
 // Retry makes a delivery, whether final or pending, due now: a running relay
 // makes one more attempt within a second or two. It returns whether the
-// request will be rendered again because the ledger did not keep it. actor
-// stands in the audit.
+// event will be transformed and rendered again, because the ledger has no request
+// of the delivery: none was rendered, or it was not kept. actor stands in the
+// audit.
 func (o *Operator) Retry(ctx context.Context, id uuid.UUID, actor string) (again bool, err error) {
 	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
 		return false, hinted(err)
@@ -88,14 +94,13 @@ func (o *Operator) Retry(ctx context.Context, id uuid.UUID, actor string) (again
 // takesRetry reports whether an endpoint orders by key, or why nothing that is
 // retried would be sent to it.
 func (o *Operator) takesRetry(id uuid.UUID) (ordered bool, err error) {
-	for _, ep := range o.endpoints.lanes {
-		if ep.ID == id {
-			return ep.Ordered, nil
-		}
-	}
-	for _, ep := range o.endpoints.recorded {
-		if ep.ID == id {
+	for _, ep := range o.endpoints {
+		switch {
+		case ep.ID != id:
+		case !ep.Enabled:
 			return false, fmt.Errorf("its endpoint %s is disabled: enable it first", ep.Name)
+		default:
+			return o.ordered[id], nil
 		}
 	}
 	return false, fmt.Errorf("its endpoint %s is not in the configuration", id)

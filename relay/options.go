@@ -1,14 +1,20 @@
 package relay
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
+	"os"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 
 	"github.com/posthorn/posthorn/config"
+	"github.com/posthorn/posthorn/relay/httpsig"
+	"github.com/posthorn/posthorn/relay/internal/egress"
 	"github.com/posthorn/posthorn/relay/internal/event"
 	"github.com/posthorn/posthorn/relay/internal/lane"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
@@ -25,23 +31,90 @@ type endpoints struct {
 	recorded []ledger.Endpoint // the disabled ones too: what they have pending stays
 }
 
+// setup is a configuration and what the stages of a session need of it, but for
+// the transforms.
+type setup struct {
+	cfg       *config.Config
+	endpoints endpoints
+	client    *egress.Client
+	caFiles   map[string]string // what the files that endpoints' tls.ca_file names held
+}
+
+// newSetup returns what cfg comes to. Requests are sent while permit allows it.
+func newSetup(cfg *config.Config, version string, permit func() bool) (setup, error) {
+	s := setup{cfg: cfg, caFiles: map[string]string{}}
+	for i := range cfg.Endpoints {
+		if path := cfg.Endpoints[i].TLS.CAFile; path != "" {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return s, fmt.Errorf("endpoint %s: tls.ca_file: %w", cfg.Endpoints[i].Name, err)
+			}
+			s.caFiles[path] = string(text)
+		}
+	}
+	var err error
+	if s.client, err = newClient(cfg, permit); err != nil {
+		return s, err
+	}
+	s.endpoints, err = translate(cfg, version, s.client)
+	return s, err
+}
+
+// newClient returns the HTTP client of the configuration, which sends while
+// permit allows it.
+func newClient(cfg *config.Config, permit func() bool) (*egress.Client, error) {
+	o := egress.Options{Allow: cfg.Egress.Allow, Deny: cfg.Egress.Deny, Permit: permit}
+	if cfg.Egress.Proxy != "" {
+		var err error
+		if o.Proxy, err = url.Parse(cfg.Egress.Proxy.Reveal()); err != nil {
+			return nil, errors.New("egress.proxy is not a valid URL")
+		}
+	}
+	return egress.New(o)
+}
+
 // translate turns the configuration's endpoints into what the packages want.
-func translate(cfg *config.Config, version string) (endpoints, error) {
+// It reads the files that tls names.
+func translate(cfg *config.Config, version string, client *egress.Client) (endpoints, error) {
 	var all endpoints
+	shared := tokens{}
 	for i := range cfg.Endpoints {
 		c := &cfg.Endpoints[i]
-		ep, err := translateLane(c, version)
+		ep, err := translateLane(c, version, client, shared)
 		if err != nil {
 			return all, fmt.Errorf("endpoint %s: %w", c.Name, err)
 		}
-		all.recorded = append(all.recorded, ledger.Endpoint{ID: ep.ID, Name: c.Name, URL: c.URL.String(), Tenant: c.Tenant, Enabled: c.Enabled})
+		recorded, err := identify(c)
+		if err != nil {
+			return all, fmt.Errorf("endpoint %s: %w", c.Name, err)
+		}
+		all.recorded = append(all.recorded, recorded)
 		if !c.Enabled {
 			continue
 		}
 		all.lanes = append(all.lanes, ep)
-		all.routes = append(all.routes, route.Endpoint{ID: ep.ID, Tenant: c.Tenant, Patterns: patterns(c)})
+		r := route.Endpoint{ID: ep.ID, Tenant: c.Tenant, Patterns: patterns(c)}
+		if c.Filter != "" {
+			if r.Filter, err = transforms.ParseFilter(c.Filter); err != nil {
+				return all, fmt.Errorf("endpoint %s: parse filter: %w", c.Name, err)
+			}
+		}
+		all.routes = append(all.routes, r)
 	}
 	return all, nil
+}
+
+// identify returns what the ledger knows of an endpoint of the configuration.
+func identify(c *config.Endpoint) (ledger.Endpoint, error) {
+	ep := ledger.Endpoint{ID: event.EndpointID(c.Name), Name: c.Name, URL: c.URL.String(), Tenant: c.Tenant, Enabled: c.Enabled}
+	if c.ID == "" {
+		return ep, nil
+	}
+	var err error
+	if ep.ID, err = uuid.Parse(c.ID); err != nil {
+		return ep, fmt.Errorf("parse id: %w", err)
+	}
+	return ep, nil
 }
 
 // patterns returns what the endpoint wants: its events, or its objects times
@@ -59,27 +132,30 @@ func patterns(c *config.Endpoint) []string {
 	return all
 }
 
-func translateLane(c *config.Endpoint, version string) (*lane.Endpoint, error) {
-	id := event.EndpointID(c.Name)
-	if c.ID != "" {
-		given, err := uuid.Parse(c.ID)
-		if err != nil {
-			return nil, fmt.Errorf("parse id: %w", err)
-		}
-		id = given
+func translateLane(c *config.Endpoint, version string, client *egress.Client, shared tokens) (*lane.Endpoint, error) {
+	who, err := identify(c)
+	if err != nil {
+		return nil, err
 	}
 	u, err := url.Parse(c.URL.Reveal())
 	if err != nil {
-		return nil, fmt.Errorf("parse url: %w", err)
+		return nil, errors.New("url is not valid") // what is wrong may be a credential
 	}
 	ep := &lane.Endpoint{
-		ID: id, Name: c.Name, Tenant: c.Tenant, URL: u,
-		Method: c.Method, ContentType: c.ContentType, UserAgent: "Posthorn/" + version, Compact: c.JSON == "compact",
-		Timeout:     c.Timeout,
-		Retry:       lane.Retry{Schedule: c.Retry.Schedule, Jitter: c.Retry.Jitter, MaxAge: c.Retry.MaxAge},
+		ID: who.ID, Name: c.Name, Tenant: c.Tenant, URL: u,
+		Method: c.Method, ContentType: c.ContentType, UserAgent: "Posthorn/" + version,
+		Form:    map[string]lane.Form{"compact": lane.Compact, "stringify": lane.Stringify}[c.JSON],
+		Timeout: c.Timeout,
+		Retry:   lane.Retry{Schedule: c.Retry.Schedule, Jitter: c.Retry.Jitter, MaxAge: c.Retry.MaxAge},
+		Pause: lane.Pause{
+			OnExhausted: c.Pause.OnExhausted, ConsecutiveFailures: c.Pause.ConsecutiveFailures, FailingFor: c.Pause.FailingFor,
+		},
 		Ordered:     c.Ordering == "key",
 		Concurrency: c.Concurrency,
 		RateLimit:   c.RateLimit,
+	}
+	for _, r := range c.Retry.StopOn {
+		ep.Retry.StopOn = append(ep.Retry.StopOn, lane.StatusRange(r))
 	}
 	if ep.Body, err = transforms.ParseTemplate(c.Body); err != nil {
 		return nil, fmt.Errorf("parse body: %w", err)
@@ -91,35 +167,115 @@ func translateLane(c *config.Endpoint, version string) (*lane.Endpoint, error) {
 		}
 		ep.Headers = append(ep.Headers, lane.Header{Name: name, Value: value})
 	}
-	for _, s := range c.Signatures {
-		signature, err := translateSignature(s, c)
-		if err != nil {
-			return nil, err
-		}
-		ep.Signatures = append(ep.Signatures, signature)
+	if ep.Signatures, err = translateSignatures(c); err != nil {
+		return nil, err
+	}
+	if ep.Target, err = translateTarget(c, client, shared); err != nil {
+		return nil, err
 	}
 	return ep, nil
 }
 
-func translateSignature(s config.Signature, c *config.Endpoint) (lane.Signature, error) {
-	signer, err := signing.New(signing.Options{
-		Scheme: s.Scheme, Header: s.Header, Algorithm: s.Algorithm, Encoding: s.Encoding, Content: s.Content, Value: s.Value,
-	})
-	if err != nil {
-		return lane.Signature{}, err
+// translateTarget says how the endpoint's server is reached.
+func translateTarget(c *config.Endpoint, client *egress.Client, shared tokens) (*egress.Target, error) {
+	t := egress.TLS{Insecure: !c.TLS.Verify, CAFile: c.TLS.CAFile, CertFile: c.TLS.CertFile, KeyFile: c.TLS.KeyFile, ServerName: c.TLS.ServerName, MinVersion: tls.VersionTLS12}
+	if c.TLS.MinVersion == "1.3" {
+		t.MinVersion = tls.VersionTLS13
 	}
-	signature := lane.Signature{Signer: signer}
-	key, err := signing.ParseKey(s.Scheme, c.Secret.Reveal())
-	if err != nil {
-		return signature, fmt.Errorf("parse secret: %w", err)
-	}
-	signature.Keys = []lane.Key{{Key: key}}
-	for _, p := range c.PreviousSecrets {
-		key, err := signing.ParseKey(s.Scheme, p.Secret.Reveal())
-		if err != nil {
-			return signature, fmt.Errorf("parse previous secret: %w", err)
+	var auth egress.Auth
+	switch a := c.Auth; {
+	case a.Basic.Username != "":
+		auth = egress.BasicAuth(a.Basic.Username, a.Basic.Password.Reveal())
+	case a.Bearer.Token != "":
+		auth = egress.BearerAuth(a.Bearer.Token.Reveal())
+	case a.OAuth2.ClientID != "":
+		var err error
+		if auth, err = shared.get(&a.OAuth2, client); err != nil {
+			return nil, err
 		}
-		signature.Keys = append(signature.Keys, lane.Key{Key: key, Expires: p.Expires})
 	}
-	return signature, nil
+	return client.Target(t, auth)
+}
+
+// grant is how tokens are fetched. The scopes are as they are asked for.
+type grant struct {
+	tokenURL         config.URL
+	clientID, scopes string
+	clientSecret     config.Secret
+}
+
+// tokens are the OAuth2 tokens that endpoints share: one for each grant.
+type tokens map[grant]egress.Auth
+
+func (t tokens) get(o *config.OAuth2, client *egress.Client) (egress.Auth, error) {
+	g := grant{tokenURL: o.TokenURL, clientID: o.ClientID, scopes: strings.Join(o.Scopes, " "), clientSecret: o.ClientSecret}
+	if auth, ok := t[g]; ok {
+		return auth, nil
+	}
+	u, err := url.Parse(o.TokenURL.Reveal())
+	if err != nil {
+		return nil, errors.New("auth.oauth2.token_url is not valid")
+	}
+	t[g] = client.OAuth2(egress.OAuth2{TokenURL: u, ClientID: o.ClientID, ClientSecret: o.ClientSecret.Reveal(), Scopes: o.Scopes})
+	return t[g], nil
+}
+
+// translateSignatures returns the endpoint's signatures, those that cover
+// headers last: the others' headers are there by then.
+func translateSignatures(c *config.Endpoint) ([]lane.Signature, error) {
+	var body, message []lane.Signature
+	for _, s := range c.Signatures {
+		secret, previous := c.Secret, c.PreviousSecrets
+		if s.Secret != "" {
+			secret, previous = s.Secret, s.PreviousSecrets
+		}
+		if s.Scheme == "http-message" {
+			signer, err := httpsig.New(httpsig.Options{Algorithm: s.Algorithm, KeyID: s.KeyID, Label: s.Label, Components: s.Components})
+			if err != nil {
+				return nil, err
+			}
+			keys, err := parseKeys(secret, previous, func(text, keyID string) (httpsig.Key, error) {
+				key, err := httpsig.ParseKey(s.Algorithm, text)
+				if err != nil {
+					return key, err
+				}
+				return key.WithID(keyID)
+			})
+			if err != nil {
+				return nil, err
+			}
+			message = append(message, &lane.MessageSignature{Signer: signer, Keys: keys})
+			continue
+		}
+		signer, err := signing.New(signing.Options{
+			Scheme: s.Scheme, Header: s.Header, Prefix: s.Prefix, Algorithm: s.Algorithm, Encoding: s.Encoding, Content: s.Content, Value: s.Value,
+		})
+		if err != nil {
+			return nil, err
+		}
+		keys, err := parseKeys(secret, previous, func(text, _ string) (signing.Key, error) { return signing.ParseKey(s.Scheme, text) })
+		if err != nil {
+			return nil, err
+		}
+		body = append(body, &lane.BodySignature{Signer: signer, Keys: keys})
+	}
+	return append(body, message...), nil
+}
+
+// parseKeys returns the secrets as a signature's keys. keyID is what a previous
+// secret has of its own.
+func parseKeys[K any](secret config.Secret, previous []config.PreviousSecret, parse func(text, keyID string) (K, error)) ([]lane.Key[K], error) {
+	key, err := parse(secret.Reveal(), "")
+	if err != nil {
+		return nil, err
+	}
+	keys := []lane.Key[K]{{Key: key}}
+	for _, p := range previous {
+		key, err := parse(p.Secret.Reveal(), p.KeyID)
+		if err != nil {
+			return nil, fmt.Errorf("previous %w", err)
+		}
+		keys = append(keys, lane.Key[K]{Key: key, Expires: p.Expires})
+	}
+	return keys, nil
 }

@@ -4,6 +4,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,6 @@ import (
 
 	"github.com/posthorn/posthorn/config"
 	"github.com/posthorn/posthorn/relay/internal/admin"
-	"github.com/posthorn/posthorn/relay/internal/egress"
 	"github.com/posthorn/posthorn/relay/internal/tail"
 )
 
@@ -27,17 +27,17 @@ type Relay struct {
 	// for Postgres; each step is logged. Set it before Run.
 	InitFirst bool
 
-	cfg       *config.Config
+	setup     // what the present session is made of; changes between two
 	version   string
 	logger    *slog.Logger
-	endpoints endpoints
 	databases *databases
-	client    *egress.Client
 	metrics   *admin.Metrics
-	lease     *tail.Lease // whether the slot is ours
-	holder    string      // how the ledger names this process
+	lease     *tail.Lease         // whether the slot is ours
+	holder    string              // how the ledger names this process
+	reloads   chan *config.Config // the newest one to change to
 
-	role    atomic.Value // string, of admin's roles
+	chains  atomic.Pointer[chains] // nil until the plugins run
+	role    atomic.Value           // string, of admin's roles
 	running atomic.Pointer[session]
 	slot    atomic.Pointer[slotReading]
 }
@@ -50,24 +50,19 @@ type slotReading struct {
 
 // New returns a relay for a valid configuration. It connects to nothing.
 func New(cfg *config.Config, version string, logger *slog.Logger) (*Relay, error) {
-	eps, err := translate(cfg, version)
-	if err != nil {
+	r := &Relay{version: version, logger: logger, lease: tail.NewLease(), reloads: make(chan *config.Config, 1)}
+	var err error
+	if r.setup, err = newSetup(cfg, version, r.lease.Valid); err != nil {
 		return nil, err
 	}
-	dbs, err := openDatabases(cfg)
-	if err != nil {
+	if r.databases, err = openDatabases(cfg); err != nil {
 		return nil, err
 	}
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
-	r := &Relay{
-		cfg: cfg, version: version, logger: logger, endpoints: eps, databases: dbs,
-		lease:  tail.NewLease(),
-		holder: fmt.Sprintf("%s/%d", host, os.Getpid()),
-	}
-	r.client = egress.New(egress.Options{Allow: cfg.Egress.Allow, Deny: cfg.Egress.Deny, Permit: r.lease.Valid})
+	r.holder = fmt.Sprintf("%s/%d", host, os.Getpid())
 	r.role.Store(admin.RoleConnecting)
 	r.metrics = admin.NewMetrics(version, r.snapshot)
 	return r, nil
@@ -75,11 +70,12 @@ func New(cfg *config.Config, version string, logger *slog.Logger) (*Relay, error
 
 // Run delivers until ctx ends, then stops gracefully, within the
 // configuration's stop_timeout, and returns nil. While another relay holds the
-// slot it waits; health is answered from the beginning. It returns an error
-// when something is wrong that trying again cannot mend.
+// slot it waits, its plugins running already; health is answered from the
+// beginning. It returns an error when something is wrong that trying again
+// cannot mend: a *PluginsError where plugins cannot start.
 func (r *Relay) Run(ctx context.Context) error {
 	defer r.databases.close()
-	defer r.client.Close()
+	defer func() { r.client.Close() }() // of the last setup
 	server, err := admin.Listen(ctx, r.cfg.HTTP.Listen, r.metrics, r.snapshot, r.logger)
 	if err != nil {
 		return err
@@ -117,14 +113,41 @@ func mergeDone(a, b context.Context) (context.Context, context.CancelFunc) {
 	return ctx, func() { stop(); cancel() }
 }
 
-// work prepares the databases if it is to, then delivers whenever the slot is
-// ours, until ctx ends.
+// work starts the plugins, prepares the databases if it is to, then delivers
+// whenever the slot is ours, until ctx ends.
 func (r *Relay) work(ctx context.Context) error {
+	var stopped atomic.Pointer[time.Time] // when ctx ended
+	defer context.AfterFunc(ctx, func() { now := time.Now(); stopped.Store(&now) })()
+	first, err := newChains(ctx, r.cfg, r.logger, nil)
+	if err != nil {
+		return cmp.Or(ctx.Err(), err)
+	}
+	r.chains.Store(first)
+	defer func() {
+		end := time.Now()
+		if at := stopped.Load(); at != nil {
+			end = *at
+		}
+		last, cancel := context.WithDeadline(context.WithoutCancel(ctx), end.Add(r.cfg.StopTimeout))
+		defer cancel()
+		r.chains.Load().close(last)
+	}()
 	if r.InitFirst {
 		if err := r.initialise(ctx); err != nil {
 			return err
 		}
 	}
+	for {
+		next, err := r.deliverUntilReload(ctx)
+		if next == nil {
+			return err
+		}
+		r.begin(ctx, next)
+	}
+}
+
+// deliver delivers whenever the slot is ours, until ctx ends.
+func (r *Relay) deliver(ctx context.Context) error {
 	for {
 		s, err := r.acquire(ctx)
 		if err != nil {
@@ -176,6 +199,9 @@ func (r *Relay) snapshot() admin.Snapshot {
 	s := admin.Snapshot{Role: role}
 	if slot := r.slot.Load(); slot != nil && time.Since(slot.at) < 6*slotEvery {
 		s.SlotLag, s.SlotRetained, s.SlotKnown = slot.Lag, slot.Retained, true
+	}
+	if c := r.chains.Load(); c != nil {
+		s.Plugins = c.statuses()
 	}
 	if running := r.running.Load(); running != nil {
 		running.describe(&s)

@@ -15,6 +15,7 @@ import (
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 	"github.com/posthorn/posthorn/relay/internal/route"
 	"github.com/posthorn/posthorn/relay/internal/tail"
+	"github.com/posthorn/posthorn/transforms"
 )
 
 // session is the time for which the slot is ours: one epoch. All that it knows
@@ -38,7 +39,8 @@ func (r *Relay) newSession(ctx context.Context, led *ledger.Ledger, conn *tail.C
 	}
 	stop := conn.KeepAlive(place.Flushed) // what follows may take longer than the server waits
 	defer stop()
-	if err := led.SyncEndpoints(ctx, r.endpoints.recorded); err != nil {
+	standings, err := led.SyncEndpoints(ctx, r.endpoints.recorded)
+	if err != nil {
 		return nil, err
 	}
 	orphans, err := led.FailOrphans(ctx, r.endpoints.ids())
@@ -56,7 +58,8 @@ func (r *Relay) newSession(ctx context.Context, led *ledger.Ledger, conn *tail.C
 	s.lanes = lane.NewSet(lane.Options{
 		Endpoints: r.endpoints.lanes, Store: led, Sender: r.client, Permit: r.lease.Valid,
 		Buffer: int64(r.cfg.Source.Buffer), MaxHold: r.cfg.Source.MaxHold, Meter: r.metrics, Logger: r.logger,
-	}, backlogs)
+		Chains: func(eventType string) *transforms.Chain { return r.chains.Load().For(eventType) },
+	}, backlogs, standings)
 	if err := s.lanes.LoadKeys(ctx); err != nil {
 		return nil, err
 	}
@@ -161,7 +164,7 @@ func (s *session) stop(ctx context.Context, stopDelivering context.CancelFunc, w
 	s.reader.StopReading()
 	finish, cancelFinish := context.WithTimeout(ctx, s.relay.cfg.StopTimeout*3/4) // the rest is for recording
 	defer cancelFinish()
-	if err := s.lanes.Stop(finish); err != nil {
+	if err := s.lanes.Stop(finish); err != nil && s.lanes.InFlight() > 0 { // else a lane said what it cannot record
 		s.relay.logger.LogAttrs(ctx, slog.LevelWarn, "requests in flight are cut off, they are made again after the next start", slog.Int("in_flight", s.lanes.InFlight()))
 	}
 	stopDelivering()
@@ -178,7 +181,7 @@ func (s *session) stop(ctx context.Context, stopDelivering context.CancelFunc, w
 func (s *session) describe(snap *admin.Snapshot) {
 	for _, l := range s.lanes.Statuses() {
 		snap.Endpoints = append(snap.Endpoints, admin.Endpoint{
-			Name: l.Endpoint, InFlight: l.InFlight, Waiting: l.Waiting, Pending: l.Pending, Failing: l.Failing, Overflow: l.Overflow,
+			Name: l.Endpoint, InFlight: l.InFlight, Waiting: l.Waiting, Pending: l.Pending, Failing: l.Failing, Overflow: l.Overflow, State: string(l.State),
 		})
 	}
 	// What is being written counts as settled for the tracker, not for us.

@@ -93,11 +93,16 @@ func isEmpty(value any) bool {
 	}
 }
 
+// orDefault yields JSON's null for nil, which would print as "<no value>".
 func orDefault(other, value any) any {
-	if isEmpty(value) {
+	switch {
+	case !isEmpty(value):
+		return value
+	case other == nil:
+		return JSON("null")
+	default:
 		return other
 	}
-	return value
 }
 
 func toJSON(value any) (JSON, error) {

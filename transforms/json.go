@@ -1,8 +1,11 @@
 package transforms
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math/bits"
 	"strconv"
 	"unicode/utf8"
 )
@@ -28,6 +31,11 @@ func Compact(dst, src []byte) ([]byte, error) {
 	if err := Valid(src); err != nil {
 		return dst, err
 	}
+	return appendCompact(dst, src), nil
+}
+
+// appendCompact does what Compact does with a src that is valid.
+func appendCompact(dst, src []byte) []byte {
 	inString, start := false, 0
 	for i := 0; i < len(src); i++ {
 		switch c := src[i]; {
@@ -40,7 +48,7 @@ func Compact(dst, src []byte) ([]byte, error) {
 			start = i + 1
 		}
 	}
-	return append(dst, src[start:]...), nil
+	return append(dst, src[start:]...)
 }
 
 // scanner reads JSON strictly and keeps nothing of it but positions.
@@ -59,6 +67,11 @@ func (s *scanner[T]) document(steps []string, found *span) error {
 	if err := s.value(steps, found); err != nil {
 		return err
 	}
+	return s.end()
+}
+
+// end reads the white space after the one value that src is.
+func (s *scanner[T]) end() error {
 	s.space()
 	if s.pos < len(s.src) {
 		return s.fail("text after the value")
@@ -80,6 +93,9 @@ func (s *scanner[T]) space() {
 
 // peek returns the next byte that is not white space, and 0 at the end.
 func (s *scanner[T]) peek() byte {
+	if s.pos < len(s.src) && s.src[s.pos] > ' ' {
+		return s.src[s.pos]
+	}
 	s.space()
 	if s.pos == len(s.src) {
 		return 0
@@ -140,18 +156,11 @@ func (s *scanner[T]) object(steps []string, found *span) error {
 	}
 	looking := found != nil && len(steps) > 0
 	for {
-		if s.peek() != '"' {
-			return s.fail("an object's key is needed")
-		}
-		start := s.pos
-		if err := s.text(); err != nil {
+		key, err := s.key()
+		if err != nil {
 			return err
 		}
-		wanted := looking && isKey(s.src[start:s.pos], steps[0])
-		if s.peek() != ':' {
-			return s.fail("a colon is needed after the key")
-		}
-		s.pos++
+		wanted := looking && isKey(s.src[key.start:key.end], steps[0])
 		if err := s.member(wanted, steps, found); err != nil {
 			return err
 		}
@@ -159,6 +168,24 @@ func (s *scanner[T]) object(steps []string, found *span) error {
 			return err
 		}
 	}
+}
+
+// key reads an object's next key and its colon, and returns where the key stands
+// with its quotes.
+func (s *scanner[T]) key() (span, error) {
+	if s.peek() != '"' {
+		return span{}, s.fail("an object's key is needed")
+	}
+	key := span{start: s.pos}
+	if err := s.text(); err != nil {
+		return span{}, err
+	}
+	key.end = s.pos
+	if s.peek() != ':' {
+		return span{}, s.fail("a colon is needed after the key")
+	}
+	s.pos++
+	return key, nil
 }
 
 func (s *scanner[T]) array(steps []string, found *span) error {
@@ -207,15 +234,12 @@ func (s *scanner[T]) next(closing byte) (more bool, err error) {
 // text reads a string, whose opening quote is next.
 func (s *scanner[T]) text() error {
 	src := s.src
-	for i := s.pos + 1; i < len(src); i++ {
-		switch c := src[i]; {
-		case c == '"':
+	for i := skipPlain(src, s.pos+1); i < len(src); i = skipPlain(src, i+1) {
+		switch src[i] {
+		case '"':
 			s.pos = i + 1
 			return nil
-		case c < ' ':
-			s.pos = i
-			return s.fail("a control character stands in a string")
-		case c == '\\':
+		case '\\':
 			i++
 			if i == len(src) {
 				break
@@ -233,10 +257,36 @@ func (s *scanner[T]) text() error {
 				s.pos = i
 				return s.fail("unknown escape in a string")
 			}
+		default:
+			s.pos = i
+			return s.fail("a control character stands in a string")
 		}
 	}
 	s.pos = len(src)
 	return s.fail("the text ends inside a string")
+}
+
+// skipPlain returns the index of the first byte of src from i on that does not
+// simply mean itself in a string: a quote, a backslash, a control character. It
+// looks at eight bytes at a time, as
+// https://graphics.stanford.edu/~seander/bithacks.html#ZeroInWord does.
+func skipPlain[T string | []byte](src T, i int) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	for ; i+8 <= len(src); i += 8 {
+		b := src[i : i+8]
+		word := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+			uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+		quote, backslash := word^'"'*ones, word^'\\'*ones
+		// Each term may be wrong about the bytes after the first that it finds.
+		found := ((quote-ones)&^quote | (backslash-ones)&^backslash | (word-' '*ones)&^word) & tops
+		if found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	for i < len(src) && src[i] >= ' ' && src[i] != '"' && src[i] != '\\' {
+		i++
+	}
+	return i
 }
 
 func isHex(c byte) bool {
@@ -309,6 +359,25 @@ func unquote(quoted string) string {
 		return quoted
 	}
 	return text
+}
+
+// stringText returns what a valid JSON string holds, as unquote does, and does
+// not copy it where it has no escapes.
+func stringText(quoted []byte) []byte {
+	text := quoted[1 : len(quoted)-1]
+	if bytes.IndexByte(text, '\\') < 0 && utf8.Valid(text) {
+		return text
+	}
+	return []byte(unquote(string(quoted)))
+}
+
+// quote returns text as a JSON string in which nothing is escaped for HTML.
+func quote(text string) ([]byte, error) {
+	if !utf8.ValidString(text) {
+		return nil, errors.New("it is not UTF-8")
+	}
+	quoted, err := toJSON(text)
+	return []byte(quoted), err
 }
 
 // index returns the number that step writes, and -1 if it is none: "01" and

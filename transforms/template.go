@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/template"
 	"text/template/parse"
@@ -42,7 +43,7 @@ func ParseTemplate(text string) (*Template, error) {
 	if !utf8.ValidString(text) {
 		return nil, errors.New("parse template: is not UTF-8")
 	}
-	// Map keys that the sample lacks are no mistake: only headers have keys.
+	// Only headers have keys, and a header that an event lacks is empty text.
 	parsed, err := template.New("template").Option("missingkey=zero").Funcs(sampleFunctions).Parse(text)
 	if err != nil {
 		return nil, parseError(err)
@@ -56,7 +57,7 @@ func ParseTemplate(text string) (*Template, error) {
 	if err := parsed.Execute(LimitWriter(io.Discard, maxSample), sample); err != nil {
 		return nil, parseError(err)
 	}
-	parsed.Funcs(functions).Option("missingkey=error")
+	parsed.Funcs(functions)
 	t := &Template{template: parsed, payload: isPayload(parsed.Root)}
 	t.text, t.literal = literal(parsed.Root)
 	return t, nil
@@ -167,7 +168,8 @@ func (c *checker) branch(b *parse.BranchNode) error {
 	return c.nodes(b.ElseList)
 }
 
-// pipe refuses functions that are text/template's own and not in builtins.
+// pipe refuses functions that are text/template's own and not in builtins, and
+// nil where and or or would yield it: it prints as "<no value>".
 func (c *checker) pipe(p *parse.PipeNode) error {
 	for _, command := range p.Cmds {
 		for _, arg := range command.Args {
@@ -183,11 +185,16 @@ func (c *checker) pipe(p *parse.PipeNode) error {
 				if functions[arg.Ident] == nil && !builtins[arg.Ident] {
 					return c.fail(arg, fmt.Sprintf("function %q is not supported", arg.Ident))
 				}
+				if (arg.Ident == "and" || arg.Ident == "or") && slices.ContainsFunc(command.Args, isNil) {
+					return c.fail(arg, fmt.Sprintf("nil is not supported as an argument of %s: see default", arg.Ident))
+				}
 			}
 		}
 	}
 	return nil
 }
+
+func isNil(n parse.Node) bool { return n.Type() == parse.NodeNil }
 
 // isField reports whether p is a field like .Event.Headers and nothing else.
 func isField(p *parse.PipeNode) bool {

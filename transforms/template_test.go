@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/big"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,9 @@ func TestTemplateFunctions(t *testing.T) {
 		{`{{ if eq (get .Payload "id" | print) "clx<1>" }}yes{{ end }}`, `yes`},
 		{`{{ range $k, $v := .Event.Headers }}{{ $k }}={{ $v }};{{ end }}`, `region=eu;trace=00-1;`},
 		{`{{ .Event.Headers.region }}{{ index .Event.Headers "none" | default "-" }}`, `eu-`},
+		{`[{{ .Event.Headers.none }}] {{ default "none" .Event.Headers.none }} {{ if .Event.Headers.none }}yes{{ else }}no{{ end }}`, `[] none no`},
+		{`{{ json .Event.Headers.none }} {{ .Event.Headers.none | upper | len }}`, `"" 0`},
+		{`{{ default nil .Event.Key }} {{ .Event.Key | default nil | json }} {{ default nil (get .Payload "id") }}`, `null null "clx<1>"`},
 		{`{{ .Event.Object }} {{ .Event.Action }} {{ .Endpoint.Name }} {{ .Endpoint.Tenant }}`, `leave_request approved erp acme`},
 		{``, ``},
 	}
@@ -120,6 +124,31 @@ func TestProductsBodies(t *testing.T) {
 	}
 }
 
+func TestEventsWithoutHeadersHaveEmptyOnes(t *testing.T) {
+	v := view()
+	v.Event.Headers = nil
+	const text = `[{{ .Event.Headers.note }}] {{ default "none" .Event.Headers.note }} {{ index .Event.Headers "note" | default "-" }}`
+	if got, want := render(t, text, v), `[] none -`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestEndpointURLHasNoCredentials(t *testing.T) {
+	for in, want := range map[string]string{
+		"https://user:hunter2@erp.example/hooks?a=1": "https://erp.example/hooks?a=1",
+		"https://hunter2@erp.example":                "https://erp.example",
+		"https://erp.example/?mail=a@b":              "https://erp.example/?mail=a@b",
+	} {
+		u, err := url.Parse(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := EndpointURL(u); got != want || u.String() != in {
+			t.Errorf("%s: got %s, and it is now %s", in, got, u)
+		}
+	}
+}
+
 func TestInvalidUTF8BecomesValidJSON(t *testing.T) {
 	v := view()
 	v.Event.Key = "a\xffb"
@@ -143,6 +172,9 @@ func TestParseTemplateFindsMistakes(t *testing.T) {
 		{`{{ replace "" "x" .Event.Type }}`, `error calling replace: there is nothing to replace`},
 		{`{{ printf "%99999d" 1 }}`, `error calling printf: widths, precisions and indexes are not supported`},
 		{`{{ printf "%[1]s%[1]s" "x" }}`, `widths, precisions and indexes`},
+		{`{{ .Event.Headers.note.text }}`, `can't evaluate field text in type string`},
+		{`{{ if .Event.Type }}{{ or nil .Event.Key }}{{ end }}`, `template:1:23: nil is not supported as an argument of or`},
+		{`{{ $x := (and .Event.Key nil) }}`, `nil is not supported as an argument of and`},
 		{`{{ html "x" }}`, `template:1:3: function "html" is not supported`},
 		{`{{ if true }}{{ (js "x").A }}{{ end }}`, `function "js" is not supported`},
 		{`{{ with "x" }}{{ call . }}{{ end }}`, `function "call" is not supported`},
@@ -179,7 +211,6 @@ func TestParseTemplateAcceptsWhatOnlyTheSampleLacks(t *testing.T) {
 
 func TestExecuteFailsForAViewWithoutQuotingIt(t *testing.T) {
 	tests := []struct{ text, want string }{
-		{`{{ .Event.Headers.absent }}`, `map has no entry for key "absent"`},
 		{`{{ ulid .Event.Tenant }}`, `error calling ulid: the text is not a UUID`},
 		{`{{ get .Payload "absent" | ulid }}`, `error calling ulid: the text is not a UUID`},
 		{`{{ get .Payload "a" }}`, `error calling get: invalid JSON at byte 0: no value begins like this`},
@@ -295,6 +326,7 @@ func FuzzULID(f *testing.F) {
 
 func FuzzParseTemplate(f *testing.F) {
 	f.Add(`{{ json .Event.Type }}{{ range .Event.Headers }}{{ . }}{{ end }}`)
+	f.Add(`{{ $x := default nil .Event.Key }}{{ $x }}{{ or .Event.Headers.none .Event.Key | default nil }}`)
 	f.Add(`{{ with $x := get .Payload "a" }}{{ printf "%q" $x }}{{ else }}{{ break }}{{ end }}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		parsed, err := ParseTemplate(text)
@@ -303,6 +335,9 @@ func FuzzParseTemplate(f *testing.F) {
 		}
 		var out strings.Builder
 		err = parsed.Execute(&out, &sample)
+		if strings.Contains(out.String(), "<no value>") && !strings.Contains(text, "no value") {
+			t.Errorf("%q yields %q", text, out.String())
+		}
 		if literal, ok := parsed.Literal(); ok && (err != nil || out.String() != literal) {
 			t.Errorf("literal %q yields %q, %v", literal, out.String(), err)
 		}

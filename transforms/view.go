@@ -28,11 +28,12 @@
 // yields it without. Compare JSON in the same way:
 // {{ if eq (get .Payload "status" | print) "open" }}.
 //
-// .Event.Headers.name fails the delivery when the event has no such header;
-// {{ index .Event.Headers "name" }} yields empty text then.
+// .Event.Headers.name yields empty text when the event has no such header; so
+// does {{ index .Event.Headers "name" }}, for names with other characters.
 package transforms
 
 import (
+	"net/url"
 	"strings"
 	"time"
 )
@@ -69,8 +70,20 @@ type Delivery struct {
 type Endpoint struct {
 	ID     string // UUID
 	Name   string
-	URL    string
+	URL    string // see EndpointURL
 	Tenant string // empty if it takes every tenant's events
+}
+
+// EndpointURL returns an endpoint's URL as templates see it: without user and
+// password, which are for the receiver alone, while what templates yield is
+// stored in the ledger too.
+func EndpointURL(u *url.URL) string {
+	if u.User == nil {
+		return u.String()
+	}
+	shown := *u
+	shown.User = nil
+	return shown.String()
 }
 
 // SplitType returns what stands before and after the last dot of an event's

@@ -139,14 +139,26 @@ func outlook(d *relay.Delivery) string {
 	return strings.Join(parts, "; ")
 }
 
+// outlookName is what a delivery's outlook is called.
+func outlookName(d *relay.Delivery) string {
+	switch d.State {
+	case "pending", "sending":
+		return "next"
+	case "failed":
+		return "error"
+	}
+	return "reason"
+}
+
 func newDeliveriesRetryCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "retry ID...",
 		Short: "Make one more attempt of deliveries now",
 		Long: `Make one more attempt of each delivery: of one that is final, in whatever state,
 or of one that is pending, now instead of later. It is sent with the same id and
-the same body; where the ledger did not keep the request (ledger.bodies), it is
-rendered again. A running relay makes the attempt within a second or two.`,
+the same body; where the ledger has no request, because a transform failed or it
+was not kept (ledger.bodies), the event is transformed and rendered again. A
+running relay makes the attempt within a second or two.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ids := make([]uuid.UUID, len(args))
@@ -181,7 +193,7 @@ func (g *globals) retry(cmd *cobra.Command, o *relay.Operator, ids []uuid.UUID) 
 			r.Error = err.Error()
 			failed = append(failed, err)
 		case g.Output == "text" && again:
-			g.printf("%s: due now; its request was not kept, so it is rendered again\n", id)
+			g.printf("%s: due now; the ledger has no request of it: it is transformed and rendered again\n", id)
 		case g.Output == "text":
 			g.printf("%s: due now\n", id)
 		}
@@ -241,7 +253,7 @@ func (g *globals) printDetail(d *relay.DeliveryDetail) error {
 	}
 	row("delivery", d.ID.String())
 	row("state", string(d.State))
-	row("next", outlook(&d.Delivery))
+	row(outlookName(&d.Delivery), outlook(&d.Delivery))
 	row("endpoint", d.Endpoint+" ("+d.EndpointID.String()+")")
 	row("event", d.Event.String())
 	row("type", d.Type)

@@ -101,7 +101,7 @@ func (d *demoReceiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // answered
 	}
-	if h.verifier.verify(r.Header, body) != nil {
+	if h.verifier.verify(r, body) != nil {
 		h.tracker.wrongSignature()
 		http.Error(w, "invalid signature", http.StatusUnauthorized)
 		return

@@ -186,8 +186,14 @@ func TestDemoConfigLeavesNoFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(cfg.Endpoints) != 5 {
-		t.Errorf("got %d endpoints, want the examples' 5", len(cfg.Endpoints))
+	enabled := 0
+	for i := range cfg.Endpoints {
+		if cfg.Endpoints[i].Enabled {
+			enabled++
+		}
+	}
+	if enabled != len(demoProducts) {
+		t.Errorf("got %d enabled endpoints, want one for each of %d products", enabled, len(demoProducts))
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left %v, %v", left, err)

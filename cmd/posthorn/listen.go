@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,6 +54,7 @@ the share --fail of them with --status, so that retries can be watched. With
 --count the exit code is 1 if a signature was wrong.`,
 		Example: `  posthorn listen --secret s3cret --header X-Acme-Signature
   posthorn listen --secret whsec_… --scheme standard-webhooks --body
+  posthorn listen --secret whpk_… --scheme http-message --algorithm ed25519
   posthorn listen --config posthorn.yaml --endpoint acme-erp --fail 0.1`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -67,9 +69,11 @@ the share --fail of them with --status, so that retries can be watched. With
 	f.StringVar(&o.addr, "addr", "127.0.0.1:9000", "`host:port` to listen on")
 	f.StringVar(&o.endpoint, "endpoint", "", "verify as the endpoint of this `name` in the configuration is signed")
 	f.StringVar(&o.secret, "secret", "", "the signing secret")
-	f.StringVar(&o.signature.Scheme, "scheme", "hmac", "hmac or standard-webhooks")
-	f.StringVar(&o.signature.Header, "header", "", "hmac: the `name` of the signature's header")
-	f.StringVar(&o.signature.Algorithm, "algorithm", "", "hmac: sha256, sha512 or sha1 (default sha256)")
+	f.StringVar(&o.signature.Scheme, "scheme", "hmac", schemeList)
+	f.StringVar(&o.signature.Header, "header", "", "hmac, stripe, github: the `name` of the signature's header (no default for hmac)")
+	f.StringVar(&o.signature.Prefix, "prefix", "", "standard-webhooks: what the headers' names begin with, such as svix (default webhook)")
+	f.StringVar(&o.signature.Algorithm, "algorithm", "", "hmac: sha256, sha512 or sha1 (default sha256); http-message: hmac-sha256 or ed25519")
+	f.StringSliceVar(&o.signature.Components, "components", nil, "http-message: what must be signed (default @method,@target-uri,content-digest,content-type)")
 	f.StringVar(&o.signature.Encoding, "encoding", "", "hmac: hex, base64 or base64url (default hex)")
 	f.StringVar(&o.signature.Content, "content", "", "hmac: what is signed, of {id}, {timestamp} and {body} (default {body})")
 	f.StringVar(&o.signature.Value, "value", "", "hmac: what is sent, of {signature}, {id} and {timestamp} (default {signature})")
@@ -79,6 +83,14 @@ the share --fail of them with --status, so that retries can be watched. With
 	f.BoolVar(&o.body, "body", false, "print bodies too, JSON indented")
 	return cmd
 }
+
+// signatureSchemes are those of signatures, and schemeList lists them for people.
+var signatureSchemes = []string{"hmac", "standard-webhooks", "stripe", "github", "http-message"}
+
+const schemeList = "hmac, standard-webhooks, stripe, github or http-message"
+
+// signatureFlags are the flags that describe a signature.
+var signatureFlags = []string{"scheme", "header", "prefix", "algorithm", "components", "encoding", "content", "value"}
 
 // verifier returns what the flags ask to verify with, nil for nothing.
 func (o *listenOptions) verifier(g *globals, changed func(flag string) bool) (*verifier, error) {
@@ -91,7 +103,7 @@ func (o *listenOptions) verifier(g *globals, changed func(flag string) bool) (*v
 		return nil, usagef("--count is 0 or more, not %d", o.count)
 	}
 	if o.endpoint == "" {
-		for _, flag := range []string{"scheme", "header", "algorithm", "encoding", "content", "value"} {
+		for _, flag := range signatureFlags {
 			if changed(flag) && o.secret == "" {
 				return nil, usagef("--%s goes with --secret", flag)
 			}
@@ -99,13 +111,16 @@ func (o *listenOptions) verifier(g *globals, changed func(flag string) bool) (*v
 		if o.secret == "" {
 			return nil, nil
 		}
-		v, err := newVerifier([]config.Signature{o.signature}, o.secret)
-		if err != nil {
+		if !slices.Contains(signatureSchemes, o.signature.Scheme) {
+			return nil, usagef("--scheme is %s, not %q", schemeList, o.signature.Scheme)
+		}
+		v := &verifier{}
+		if err := v.add(o.signature, o.secret); err != nil {
 			return nil, usagef("verify signatures: --%v", err)
 		}
 		return v, nil
 	}
-	for _, flag := range []string{"secret", "scheme", "header", "algorithm", "encoding", "content", "value"} {
+	for _, flag := range append([]string{"secret"}, signatureFlags...) {
 		if changed(flag) {
 			return nil, usagef("--%s says what --endpoint takes from the configuration: give one of them", flag)
 		}
@@ -194,7 +209,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		seen.Status = l.options.status
 	}
 	if l.verifier != nil {
-		err := l.verifier.verify(r.Header, body)
+		err := l.verifier.verify(r, body)
 		verified := err == nil
 		seen.Verified = &verified
 		if !verified {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/posthorn/posthorn/relay/httpsig"
 	"github.com/posthorn/posthorn/relay/signing"
 )
 
@@ -174,6 +176,7 @@ func TestListenTakesTheSignatureFromTheConfiguration(t *testing.T) {
 database: {url: postgres://db.example/app}
 endpoints:
   - {name: signed, url: https://a.example, events: ["*"], secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw}
+  - {name: own, url: https://c.example, events: ["*"], secret: unused, signatures: [{scheme: github, secret: own-secret}]}
   - {name: unsigned, url: https://b.example, events: ["*"]}
 `), 0o600)
 	if err != nil {
@@ -196,6 +199,14 @@ endpoints:
 		t.Errorf("got %+v", got)
 	}
 
+	r, url = listenFor(t, nil, "--config", file, "--endpoint", "own", "--count", "1")
+	if status := post(t, url, body, sign(t, signing.Options{Scheme: "github"}, "own-secret", body)...); status != http.StatusOK {
+		t.Errorf("by the signature's own secret: answered %d", status)
+	}
+	if code := r.wait(t); code != exitOK {
+		t.Errorf("exit code %d: %s", code, r.stderr)
+	}
+
 	r, url = listenFor(t, nil, "--config", file, "--endpoint", "unsigned", "--output", "json")
 	if status := post(t, url, body); status != http.StatusOK {
 		t.Errorf("answered %d", status)
@@ -203,6 +214,75 @@ endpoints:
 	r.stop() // as Ctrl-C does
 	if code := r.wait(t); code != exitOK || !strings.Contains(r.stdout.String(), `"verified":null`) {
 		t.Errorf("got exit code %d and %s", code, r.stdout)
+	}
+}
+
+func TestListenVerifiesEachScheme(t *testing.T) {
+	const standardSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	tests := []struct {
+		name    string
+		options signing.Options
+		secret  string
+		args    []string
+	}{
+		{"stripe", signing.Options{Scheme: "stripe"}, "whsec_test", []string{"--secret", "whsec_test", "--scheme", "stripe"}},
+		{"github", signing.Options{Scheme: "github", Header: "X-Sig"}, "s", []string{"--secret", "s", "--scheme", "github", "--header", "X-Sig"}},
+		{"svix", signing.Options{Scheme: "standard-webhooks", Prefix: "svix"}, standardSecret, []string{"--secret", standardSecret, "--scheme", "standard-webhooks", "--prefix", "svix"}},
+		{"Ed25519, by its public key", signing.Options{Scheme: "standard-webhooks"}, "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=",
+			[]string{"--secret", "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=", "--scheme", "standard-webhooks"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r, url := listenFor(t, nil, append(tt.args, "--count", "2")...)
+			headers := sign(t, tt.options, tt.secret, "{}")
+			if status := post(t, url, "{}", headers...); status != http.StatusOK {
+				t.Errorf("answered %d", status)
+			}
+			if status := post(t, url, "{} ", headers...); status != http.StatusUnauthorized {
+				t.Errorf("another body: answered %d", status)
+			}
+			if code := r.wait(t); code != exitFailed {
+				t.Errorf("exit code %d: %s", code, r.stderr)
+			}
+		})
+	}
+}
+
+func TestListenVerifiesHTTPMessages(t *testing.T) {
+	r, address := listenFor(t, nil, "--secret", "s3cret", "--scheme", "http-message", "--algorithm", "hmac-sha256",
+		"--components", "@method,@target-uri,content-digest", "--count", "3")
+	signer, err := httpsig.New(httpsig.Options{Algorithm: "hmac-sha256", Components: []string{"@method", "@target-uri", "content-digest"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := httpsig.ParseKey("hmac-sha256", "s3cret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signFor := func(target string) []signing.Header {
+		u, err := url.Parse(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		headers, err := signer.Sign(httpsig.Message{Method: http.MethodPost, URL: u, Header: http.Header{}, Body: []byte("{}"), Created: time.Now()}, []httpsig.Key{key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return headers
+	}
+	direct := signFor(address + "/hooks?a=1")
+	if status := post(t, address+"/hooks?a=1", "{}", direct...); status != http.StatusOK {
+		t.Errorf("answered %d", status)
+	}
+	if status := post(t, address+"/other", "{}", direct...); status != http.StatusUnauthorized {
+		t.Errorf("another URL: answered %d", status)
+	}
+	tunnelled := append(signFor(strings.Replace(address, "http:", "https:", 1)+"/"), signing.Header{Name: "X-Forwarded-Proto", Value: "https"})
+	if status := post(t, address+"/", "{}", tunnelled...); status != http.StatusOK {
+		t.Errorf("through a tunnel: answered %d", status)
+	}
+	if code := r.wait(t); code != exitFailed {
+		t.Errorf("exit code %d: %s", code, r.stderr)
 	}
 }
 
@@ -229,9 +309,13 @@ func TestListenRefusesWrongFlags(t *testing.T) {
 		{[]string{"--header", "X"}, "--header goes with --secret"},
 		{[]string{"--secret", "s"}, "--header: must name the header"},
 		{[]string{"--secret", "s", "--header", "X", "--encoding", "morse"}, `--encoding: unknown "morse"`},
-		{[]string{"--secret", "s", "--scheme", "stripes"}, `--scheme: unknown "stripes"`},
+		{[]string{"--secret", "s", "--scheme", "stripes"}, `--scheme is hmac, standard-webhooks, stripe, github or http-message, not "stripes"`},
 		{[]string{"--secret", "whsec_!", "--scheme", "standard-webhooks"}, "--secret: must be base64 after whsec_"},
 		{[]string{"--secret", "s", "--scheme", "standard-webhooks", "--encoding", "hex"}, "--encoding: must be empty"},
+		{[]string{"--secret", "s", "--scheme", "stripe", "--prefix", "svix"}, "--prefix: must be empty, stripe does not use it"},
+		{[]string{"--secret", "s", "--scheme", "http-message"}, "--algorithm: "},
+		{[]string{"--prefix", "svix"}, "--prefix goes with --secret"},
+		{[]string{"--endpoint", "a", "--components", "@method"}, "--components says what --endpoint takes from the configuration"},
 		{[]string{"--endpoint", "a", "--secret", "s"}, "--secret says what --endpoint takes from the configuration"},
 	}
 	for _, tt := range tests {

@@ -4,7 +4,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/lmittmann/tint"
 	"golang.org/x/term"
@@ -22,8 +24,25 @@ func newLogger(w io.Writer, c config.Log, noColor bool) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 	}
 	return slog.New(tint.NewTextHandler(w, &tint.Options{
-		Level: level, TimeFormat: time.TimeOnly, NoColor: noColor || !isTerminal(w),
+		Level: level, TimeFormat: time.TimeOnly, NoColor: noColor || !isTerminal(w), ReplaceAttr: withoutControls,
 	}))
+}
+
+// withoutControls replaces what would drive a terminal: tint passes escape
+// sequences through, and texts of plugins and receivers are not ours.
+func withoutControls(_ []string, a slog.Attr) slog.Attr {
+	if err, ok := a.Value.Any().(error); ok {
+		a.Value = slog.StringValue(err.Error())
+	}
+	if a.Value.Kind() == slog.KindString {
+		a.Value = slog.StringValue(strings.Map(func(r rune) rune {
+			if unicode.IsControl(r) && r != '\n' && r != '\t' {
+				return ' '
+			}
+			return r
+		}, a.Value.String()))
+	}
+	return a
 }
 
 // isTerminal reports whether stream, one of the process' own, is a terminal.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,13 +13,32 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/posthorn/posthorn/integration/postgres"
+	"github.com/posthorn/posthorn/plugins"
 )
 
 var server *postgres.Server
 
-// TestMain is posthorn itself when a script runs it.
+// TestMain is posthorn itself, or a plugin, when a script runs it.
 func TestMain(m *testing.M) {
-	testscript.Main(leakChecked{postgres.WithServer(m, &server)}, map[string]func(){"posthorn": main})
+	testscript.Main(leakChecked{postgres.WithServer(m, &server)}, map[string]func(){
+		"posthorn": main,
+		"plugin":   func() { plugins.Serve(plugins.TransformerFunc(obey)) },
+	})
+}
+
+// obey does what the payload says, as a text.
+func obey(ctx context.Context, e *plugins.Event) error {
+	plugins.Logger().InfoContext(ctx, "information")
+	plugins.Logger().WarnContext(ctx, "warning")
+	switch string(e.Payload) {
+	case `"fail"`:
+		return errors.New("no luck")
+	case `"reject"`:
+		return plugins.Reject(errors.New("never"))
+	case `"skip"`:
+		return plugins.Skip("")
+	}
+	return nil
 }
 
 // leakChecked is a suite that fails when a goroutine outlives it.
@@ -39,6 +59,11 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			url, err := server.Database(t.Context())
 			env.Setenv("DATABASE_URL", url)
+			if err != nil {
+				return err
+			}
+			path, err := exec.LookPath("plugin")
+			env.Setenv("PLUGIN", path)
 			return err
 		},
 		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits},

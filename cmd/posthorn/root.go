@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -62,6 +64,12 @@ func usagef(format string, args ...any) error {
 func execute(ctx context.Context, g *globals, args []string) int {
 	root := newRootCommand(g)
 	root.SetArgs(args)
+	if cmd, _, err := root.Find(args); err != nil || cmd.Name() != "run" { // which reads its configuration again
+		var restore context.CancelFunc
+		ctx, restore = signal.NotifyContext(ctx, syscall.SIGHUP) // a closed terminal ends the others as SIGTERM does
+		defer restore()
+		context.AfterFunc(ctx, restore)
+	}
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
@@ -86,6 +94,9 @@ func execute(ctx context.Context, g *globals, args []string) int {
 
 // complain prints an error as one line, and several errors as one line each.
 func (g *globals) complain(err error) {
+	if exit, ok := err.(*exitError); ok { //nolint:errorlint // what it wraps may be several
+		err = exit.err
+	}
 	var problems *config.Error
 	joined, several := err.(interface{ Unwrap() []error })
 	switch {
@@ -134,7 +145,10 @@ endpoint that wants it, again and again until it arrives.
 		newUninstallCommand(g),
 		newDemoCommand(g),
 		newListenCommand(g),
+		newEndpointsCommand(g),
 		newDeliveriesCommand(g),
+		newSendTestCommand(g),
+		newTransformCommand(g),
 		newSimulateCommand(g),
 		newConfigCommand(g),
 		newHealthCommand(g),
@@ -146,18 +160,29 @@ endpoint that wants it, again and again until it arrives.
 // load reads the configuration. Its errors have an exit code of their own.
 func (g *globals) load() (*config.Config, error) {
 	cfg, err := config.Load(g.ConfigPath, g.env)
-	if err == nil {
-		return cfg, nil
+	if err != nil {
+		return nil, unusable(err)
 	}
+	return cfg, nil
+}
+
+// loadWithFiles is load for a command that uses the files which the
+// configuration names, such as plugins.
+func (g *globals) loadWithFiles() (*config.Config, error) {
+	cfg, err := config.LoadWithFiles(g.ConfigPath, g.env)
+	if err != nil {
+		return nil, unusable(err)
+	}
+	return cfg, nil
+}
+
+// unusable returns the error of a configuration that cannot be used for err.
+func unusable(err error) error {
 	var problems *config.Error
 	if errors.As(err, &problems) {
-		n, noun := len(problems.Problems), "problems"
-		if n == 1 {
-			noun = "problem"
-		}
-		err = fmt.Errorf("the configuration has %d %s:\n%w", n, noun, err)
+		err = fmt.Errorf("the configuration has %s:\n%w", count(len(problems.Problems), "problem"), err)
 	}
-	return nil, &exitError{exitConfig, err}
+	return &exitError{exitConfig, err}
 }
 
 // printf writes to standard output. A command whose reader went away ends by

@@ -31,17 +31,18 @@ how long the tries themselves take.`,
 			if len(args) == 1 && profile != "" {
 				return usagef("name an endpoint or a --profile, not both")
 			}
-			who, retry := "the default schedule", config.DefaultProfile().Retry
+			usual := config.DefaultProfile()
+			f := failing{"the default schedule", usual.Retry, usual.Pause}
 			if len(args) == 1 || profile != "" {
 				cfg, err := g.load()
 				if err != nil {
 					return err
 				}
-				if who, retry, err = findRetry(cfg, args, profile); err != nil {
+				if f, err = findFailing(cfg, args, profile); err != nil {
 					return err
 				}
 			}
-			return g.printTries(who, retry, at)
+			return g.printTries(f, at)
 		},
 	}
 	cmd.Flags().StringVar(&profile, "profile", "", "simulate the profile of this `name`")
@@ -49,25 +50,32 @@ how long the tries themselves take.`,
 	return cmd
 }
 
-// findRetry returns the schedule of the endpoint in args, or of the profile.
-func findRetry(cfg *config.Config, args []string, profile string) (who string, retry config.Retry, err error) {
+// failing is what happens to deliveries that go on failing.
+type failing struct {
+	who   string // whose deliveries
+	retry config.Retry
+	pause config.Pause
+}
+
+// findFailing returns what the endpoint in args does, or the profile.
+func findFailing(cfg *config.Config, args []string, profile string) (failing, error) {
 	if profile != "" {
 		p, ok := cfg.Profiles[profile]
 		if !ok {
-			return "", retry, fmt.Errorf("the configuration has no profile %q", profile)
+			return failing{}, fmt.Errorf("the configuration has no profile %q", profile)
 		}
-		return "profile " + profile, p.Retry, nil
+		return failing{"profile " + profile, p.Retry, p.Pause}, nil
 	}
 	for _, ep := range cfg.Endpoints {
 		if ep.Name == args[0] {
-			return "endpoint " + ep.Name, ep.Retry, nil
+			return failing{"endpoint " + ep.Name, ep.Retry, ep.Pause}, nil
 		}
 	}
-	return "", retry, fmt.Errorf("the configuration has no endpoint %q", args[0])
+	return failing{}, fmt.Errorf("the configuration has no endpoint %q", args[0])
 }
 
-func (g *globals) printTries(who string, retry config.Retry, at time.Time) error {
-	tries := relay.Simulate(retry)
+func (g *globals) printTries(f failing, at time.Time) error {
+	tries := relay.Simulate(f.retry)
 	if g.Output == "json" {
 		type row struct {
 			Try      int       `json:"try"`
@@ -80,9 +88,9 @@ func (g *globals) printTries(who string, retry config.Retry, at time.Time) error
 		for i, t := range tries {
 			rows[i] = row{t.Number, t.Wait.Seconds(), at.Add(t.Earliest).UTC(), at.Add(t.Latest).UTC(), t.Doubtful}
 		}
-		return g.printJSON(map[string]any{"of": who, "tries": rows, "ends": ends(tries, retry)})
+		return g.printJSON(map[string]any{"of": f.who, "tries": rows, "ends": ends(tries, f.retry), "pauses": pauses(f.pause)})
 	}
-	g.printf("Tries of a delivery that goes on failing, by %s, jitter ±%.0f %%:\n\n", who, retry.Jitter*100)
+	g.printf("Tries of a delivery that goes on failing, by %s, jitter ±%.0f %%:\n\n", f.who, f.retry.Jitter*100)
 	w := tabwriter.NewWriter(g.stdout, 0, 0, 3, ' ', 0)
 	_, _ = fmt.Fprintln(w, "TRY\tWAIT\tEARLIEST\tLATEST\tSINCE THE EVENT")
 	for _, t := range tries {
@@ -98,7 +106,10 @@ func (g *globals) printTries(who string, retry config.Retry, at time.Time) error
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	g.printf("\n%s\n", ends(tries, retry))
+	g.printf("\n%s\n", ends(tries, f.retry))
+	for _, text := range pauses(f.pause) {
+		g.printf("%s\n", text)
+	}
 	return nil
 }
 
@@ -111,6 +122,18 @@ func ends(tries []relay.Try, retry config.Retry) string {
 		return "There is no retry: the delivery is failed, and can be retried by hand."
 	}
 	return "The schedule ends here: the delivery is failed, and can be retried by hand. A Retry-After header can make a wait longer, up to the schedule's longest."
+}
+
+// pauses says what of this pauses the endpoint. Never nil.
+func pauses(p config.Pause) []string {
+	texts := []string{}
+	if p.OnExhausted {
+		texts = append(texts, "The endpoint is then paused (pause.on_exhausted): its events are parked until posthorn endpoints resume.")
+	}
+	if n := p.ConsecutiveFailures; n > 0 {
+		texts = append(texts, fmt.Sprintf("The endpoint is paused after %s in a row, of whichever deliveries (pause.consecutive_failures).", count(n, "failed attempt")))
+	}
+	return texts
 }
 
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }

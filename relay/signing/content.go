@@ -119,6 +119,45 @@ func parseTemplate(field, text string, allowed ...string) (template, error) {
 
 func (t template) has(part string) bool { return slices.Contains(t, part) }
 
+// checkBoundaries refuses contents that two messages can share: with
+// {id}:{body}, the signature of id a and body b:c is that of id a:b and body c.
+// A reader must find each end, from the left up to {body} and from the right
+// behind it, since a body may hold anything. The content holds {body}.
+func checkBoundaries(content template) error {
+	body := slices.Index(content, bodyPart)
+	for i, part := range content {
+		var rule string
+		switch part {
+		case idPart:
+			rule = "a dot, comma, space or line break, which ids cannot hold"
+		case timestampPart:
+			rule = "something other than a digit or placeholder"
+		default:
+			continue
+		}
+		if i < body {
+			if next := content[i+1]; content.isPlaceholder(i+1) || continues(part, next[0]) {
+				return fmt.Errorf("content: %s must be followed by %s", part, rule)
+			}
+		} else if last := content[i-1]; content.isPlaceholder(i-1) || continues(part, last[len(last)-1]) {
+			return fmt.Errorf("content: %s must come after %s", part, rule)
+		}
+	}
+	return nil
+}
+
+func (t template) isPlaceholder(i int) bool {
+	return t[i] == idPart || t[i] == timestampPart || t[i] == bodyPart
+}
+
+// continues reports whether c could belong to what part stands for.
+func continues(part string, c byte) bool {
+	if part == timestampPart {
+		return c >= '0' && c <= '9'
+	}
+	return inID(c)
+}
+
 // appendPart appends what a part other than body and signature stands for.
 func appendPart(dst []byte, part, id string, unix int64) []byte {
 	switch part {

@@ -33,6 +33,9 @@ type valuePart struct {
 }
 
 func newHMAC(o Options) (method, error) {
+	if o.Prefix != "" {
+		return nil, fmt.Errorf("prefix: must be empty, %s does not use it", o.Scheme)
+	}
 	if err := checkHeaderName(o.Header); err != nil {
 		return nil, err
 	}
@@ -51,6 +54,9 @@ func newHMAC(o Options) (method, error) {
 	if !content.has(bodyPart) {
 		return nil, errors.New("content: must hold {body}")
 	}
+	if err := checkBoundaries(content); err != nil {
+		return nil, err
+	}
 	s.digest.content = content
 	if err := s.parseValue(orDefault(o.Value, signaturePart)); err != nil {
 		return nil, err
@@ -65,20 +71,27 @@ func orDefault(text, value string) string {
 	return text
 }
 
-// checkHeaderName allows what RFC 9110 calls a token.
 func checkHeaderName(name string) error {
 	if name == "" {
 		return errors.New("header: must name the header that carries the signature")
 	}
-	for i := range len(name) {
-		c := name[i]
+	if !isToken(name) {
+		return fmt.Errorf("header: %q is not a header's name; allowed: letters, digits and -", name)
+	}
+	return nil
+}
+
+// isToken reports whether a text, which is not empty, is what RFC 9110 calls so.
+func isToken(text string) bool {
+	for i := range len(text) {
+		c := text[i]
 		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
 		digit := c >= '0' && c <= '9'
 		if !letter && !digit && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
-			return fmt.Errorf("header: %q is not a header's name; allowed: letters, digits and -", name)
+			return false
 		}
 	}
-	return nil
+	return true
 }
 
 // pair is one name=value of a list.
@@ -151,6 +164,13 @@ func (s *hmacScheme) pattern(t template) *regexp.Regexp {
 }
 
 func (s *hmacScheme) headerNames() []string { return []string{s.header} }
+
+func (*hmacScheme) checkKey(k Key) error {
+	if k.secret.pair != nil {
+		return errors.New("an Ed25519 key cannot make an HMAC")
+	}
+	return nil
+}
 
 func (s *hmacScheme) sign(m Message, keys []Key) ([]Header, error) {
 	if s.sendsID || s.digest.content.has(idPart) {

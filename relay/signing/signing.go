@@ -11,17 +11,28 @@
 // hmac is what most products do by hand: an HMAC in one header. Algorithm,
 // encoding, the content that is signed and the header's value are free.
 //
-// standard-webhooks is https://www.standardwebhooks.com, version v1: the
-// headers webhook-id, webhook-timestamp and webhook-signature, with HMAC-SHA256
-// over "{id}.{timestamp}.{body}".
+// standard-webhooks is https://www.standardwebhooks.com: the headers webhook-id,
+// webhook-timestamp and webhook-signature, with a signature over
+// "{id}.{timestamp}.{body}". The secret decides which: whsec_ and plain texts
+// make HMAC-SHA256, version v1; whsk_, an Ed25519 key, makes v1a, which
+// receivers verify by its public half, whpk_. Svix's headers are the same with
+// the prefix svix.
+//
+// stripe is Stripe's: "t={timestamp},v1={signature}" in Stripe-Signature, with
+// HMAC-SHA256 in hex over "{timestamp}.{body}".
+//
+// github is GitHub's: "sha256={signature}" in X-Hub-Signature-256, with
+// HMAC-SHA256 in hex over the body. It holds no time, so that a request that
+// was seen once can be sent again.
 //
 // # Rotation
 //
 // While a secret is being replaced, Sign is given the new key and then the old
-// ones. standard-webhooks sends one signature for each of them. hmac can do so
+// ones. standard-webhooks sends one signature for each of them, in the version
+// that each key has, and stripe one v1 pair for each. hmac can do so
 // only where the header's value has room for it: in a list of name=value pairs
 // such as "t={timestamp},v1={signature}" the pair with the signature is
-// repeated for each key, as Stripe does. Any other value carries the signature
+// repeated for each key. Any other value, github's too, carries the signature
 // of the first key alone, because receivers compare it as a whole; those
 // receivers must accept both secrets while one replaces the other. Verify
 // accepts a signature by any of the keys it is given.
@@ -62,12 +73,13 @@ var (
 // Options says how requests are signed. Empty fields take the default. An id
 // or timestamp that Value sends and Content leaves out is not protected.
 type Options struct {
-	Scheme    string // "hmac" or "standard-webhooks"; no default
-	Header    string // hmac: the header that carries the value, e.g. X-Acme-Signature; no default
+	Scheme    string // "hmac", "standard-webhooks", "stripe" or "github"; no default
+	Header    string // hmac, stripe, github: the header that carries the value, e.g. X-Acme-Signature; default Stripe-Signature and X-Hub-Signature-256, none for hmac
 	Algorithm string // hmac: "sha1", "sha256" (default) or "sha512"
 	Encoding  string // hmac: "hex" (default, lower case), "base64" or "base64url", both padded
 	Content   string // hmac: what is signed, of {id}, {timestamp} and {body}; default "{body}"
 	Value     string // hmac: what is sent, of {signature}, {timestamp} and {id}; default "{signature}"
+	Prefix    string // standard-webhooks: what the headers' names begin with, at most 64 bytes; default "webhook"
 }
 
 // Message is what one request says.
@@ -83,6 +95,7 @@ type Header struct{ Name, Value string }
 // method is one signature scheme, ready to use by many goroutines.
 type method interface {
 	headerNames() []string
+	checkKey(k Key) error // whether the method can use k
 	sign(m Message, keys []Key) ([]Header, error)
 	verify(h http.Header, body []byte, keys []Key, now time.Time) error
 }
@@ -90,13 +103,15 @@ type method interface {
 // scheme is what there is to know of a scheme before it is configured.
 type scheme struct {
 	configure func(Options) (method, error)
-	parseKey  func(secret string) ([]byte, error)
+	parseKey  func(text string) (*secret, error)
 }
 
 // schemes lists what Options.Scheme may name.
 var schemes = map[string]scheme{
 	"hmac":              {configure: newHMAC, parseKey: parseTextKey},
 	"standard-webhooks": {configure: newStandard, parseKey: parseStandardKey},
+	"stripe":            {configure: newStripe, parseKey: parseTextKey},
+	"github":            {configure: newGitHub, parseKey: parseTextKey},
 }
 
 func lookUpScheme(name string) (scheme, error) {
@@ -135,10 +150,11 @@ func (s *Signer) HeaderNames() []string { return s.method.headerNames() }
 
 // Sign returns the headers that carry the message's signatures, by keys[0] and
 // as far as the scheme can by the others (see Rotation in the package's
-// documentation). It fails without a key, and when the scheme uses an ID or a
-// Timestamp that the message lacks or that cannot be sent.
+// documentation). It fails without a key or with one that is public, and when
+// the scheme uses an ID or a Timestamp that the message lacks or that cannot be
+// sent.
 func (s *Signer) Sign(m Message, keys []Key) ([]Header, error) {
-	if err := checkKeys(keys); err != nil {
+	if err := s.checkKeys(keys); err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
 	headers, err := s.method.sign(m, keys)
@@ -151,14 +167,14 @@ func (s *Signer) Sign(m Message, keys []Key) ([]Header, error) {
 // Verify returns nil if h carries a signature over body by one of the keys,
 // and, where the scheme has a timestamp, one not further than Tolerance from
 // now. Otherwise the error is ErrMissing, ErrMalformed, ErrExpired or
-// ErrMismatch for errors.Is, or says that there is no key. Signatures are
-// compared in constant time. The work is bounded by the length of the body,
-// the number of keys and 8 KiB of header.
+// ErrMismatch for errors.Is, or says that there is no key, or one of another
+// scheme. HMACs are compared in constant time. The work is bounded by the
+// length of the body, the number of keys and 8 KiB of header.
 //
 // A Signer whose Content holds {id} and whose Value does not cannot verify,
 // since it does not know where the id stands; Verify then returns ErrMissing.
 func (s *Signer) Verify(h http.Header, body []byte, keys []Key, now time.Time) error {
-	if err := checkKeys(keys); err != nil {
+	if err := s.checkKeys(keys); err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
 	if err := s.method.verify(h, body, keys, now); err != nil {
@@ -167,13 +183,16 @@ func (s *Signer) Verify(h http.Header, body []byte, keys []Key, now time.Time) e
 	return nil
 }
 
-func checkKeys(keys []Key) error {
+func (s *Signer) checkKeys(keys []Key) error {
 	if len(keys) == 0 {
 		return errors.New("no key")
 	}
 	for _, k := range keys {
 		if k.secret == nil {
 			return errors.New("a key is empty; make keys with ParseKey")
+		}
+		if err := s.method.checkKey(k); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -207,12 +226,15 @@ func checkID(id string) error {
 		return fmt.Errorf("id has %d bytes, must have 1 to %d", len(id), maxID)
 	}
 	for i := range len(id) {
-		if c := id[i]; c <= ' ' || c > '~' || c == '.' || c == ',' {
+		if !inID(id[i]) {
 			return errors.New("id must be printable ASCII without space, dot and comma")
 		}
 	}
 	return nil
 }
+
+// inID reports whether ids may hold c.
+func inID(c byte) bool { return c > ' ' && c <= '~' && c != '.' && c != ',' }
 
 // checkTime refuses timestamps that Verify could not read back.
 func checkTime(t time.Time) error {

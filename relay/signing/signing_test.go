@@ -96,10 +96,10 @@ func TestSignatureIsByteExact(t *testing.T) {
 		},
 		{
 			name:    "SHA-1, base64, id and timestamp in content and value",
-			options: Options{Scheme: "hmac", Header: "X-Sig", Algorithm: "sha1", Encoding: "base64", Content: "{timestamp}|{id}|{body}", Value: "{id}-{timestamp}-{signature}"},
+			options: Options{Scheme: "hmac", Header: "X-Sig", Algorithm: "sha1", Encoding: "base64", Content: "{timestamp}|{id} {body}", Value: "{id}-{timestamp}-{signature}"},
 			secrets: []string{"k", "not used, since the value is no list"},
 			message: Message{"a-b-1", at, []byte("x")},
-			want:    []Header{{"X-Sig", "a-b-1-1614265330-GrVMrgIV9vGyyJuFVsI8/P/UwII="}},
+			want:    []Header{{"X-Sig", "a-b-1-1614265330-yPkc1gFluVcrAiSrJ9Qjvm6/IW8="}},
 		},
 		{
 			name:    "a list repeats the pair with the signature for each key",
@@ -141,8 +141,8 @@ func TestNewNamesTheFieldAndWhatIsAllowed(t *testing.T) {
 		options Options
 		want    string
 	}{
-		{Options{}, `scheme: unknown ""; allowed: hmac, standard-webhooks`},
-		{Options{Scheme: "hmca"}, `scheme: unknown "hmca"; allowed: hmac, standard-webhooks`},
+		{Options{}, `scheme: unknown ""; allowed: github, hmac, standard-webhooks, stripe`},
+		{Options{Scheme: "hmca"}, `scheme: unknown "hmca"; allowed: github, hmac, standard-webhooks, stripe`},
 		{Options{Scheme: "hmac"}, `header: must name the header that carries the signature`},
 		{Options{Scheme: "hmac", Header: "X Sig"}, `header: "X Sig" is not a header's name; allowed: letters, digits and -`},
 		{Options{Scheme: "hmac", Header: "S", Algorithm: "md5"}, `algorithm: unknown "md5"; allowed: sha1, sha256, sha512`},
@@ -151,6 +151,7 @@ func TestNewNamesTheFieldAndWhatIsAllowed(t *testing.T) {
 		{Options{Scheme: "hmac", Header: "S", Content: "{body}{nonce}"}, `content: unknown placeholder at "{nonce}"; allowed: {id} {timestamp} {body}`},
 		{Options{Scheme: "hmac", Header: "S", Content: "{body}{"}, `content: unknown placeholder at "{"; allowed: {id} {timestamp} {body}`},
 		{Options{Scheme: "hmac", Header: "S", Content: "{timestamp}.{body}"}, `value: must hold {timestamp}, since content does: receivers could not know it`},
+		{Options{Scheme: "hmac", Header: "S", Content: "{id}:{body}"}, `content: {id} must be followed by a dot, comma, space or line break, which ids cannot hold`},
 		{Options{Scheme: "hmac", Header: "S", Value: "{body}{signature}"}, `value: unknown placeholder at "{body}{signature}"; allowed: {signature} {timestamp} {id}`},
 		{Options{Scheme: "hmac", Header: "S", Value: "v1="}, `value: must hold {signature}`},
 		{Options{Scheme: "hmac", Header: "S", Value: "{signature}{signature}"}, `value: must hold {signature} once`},
@@ -172,11 +173,10 @@ func TestNewNamesTheFieldAndWhatIsAllowed(t *testing.T) {
 func TestParseKeyRefusesWhatIsNoKey(t *testing.T) {
 	tests := []struct{ name, scheme, secret, want string }{
 		{"empty", "hmac", "", "secret: must not be empty"},
-		{"unknown scheme", "none", "x", `scheme: unknown "none"; allowed: hmac, standard-webhooks`},
+		{"unknown scheme", "none", "x", `scheme: unknown "none"; allowed: github, hmac, standard-webhooks, stripe`},
 		{"too long", "hmac", strings.Repeat("x", maxSecret+1), "secret: has 65537 bytes, at most 65536 are allowed"},
 		{"not base64", "standard-webhooks", "whsec_%", "secret: must be base64 after whsec_"},
 		{"short", "standard-webhooks", "whsec_c2hvcnQ=", "secret: decodes to 5 bytes after whsec_, must be 24 to 64"},
-		{"Ed25519", "standard-webhooks", "whsk_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "secret: is an Ed25519 key, must be a shared secret: whsec_ and base64"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -246,10 +246,55 @@ func TestSignRefusesWhatCannotBeSent(t *testing.T) {
 	}
 }
 
+func TestContentMustKeepItsPartsApart(t *testing.T) {
+	const value = "{timestamp} {id} {signature}"
+	for _, tt := range []struct {
+		content string
+		ok      bool
+	}{
+		{"{id}:{body}", false},
+		{"{id}{body}", false},
+		{"{id}-.{body}", false},
+		{"{id}{timestamp}.{body}", false},
+		{"{id}|{timestamp}.{body}", false},
+		{"{timestamp}{body}", false},
+		{"{timestamp}{id}.{body}", false},
+		{"{timestamp}0.{body}", false},
+		{"{body}{id}", false},
+		{"{body}.-{id}", false},
+		{"{body}{timestamp}", false},
+		{"{body}.0{timestamp}", false},
+		{"{body}{timestamp}.{id}", false},
+		{"{body}.{id}{timestamp}", false},
+		{"{id}.{body}{timestamp}", false},
+
+		{"{body}", true},
+		{"a:{body}b", true},
+		{"{id}.{body}", true},
+		{"{id},:{body}", true},
+		{"{id} {body}", true},
+		{"{id}\n{body}", true},
+		{"{id}ä{body}", true},
+		{"v0:{timestamp}:{body}", true},
+		{"{timestamp}-{id}.{body}", true},
+		{"{body}-{timestamp}", true},
+		{"{body}:.{id}", true},
+		{"{id}.{body}.{timestamp}", true},
+		{"{body}.{id}.{timestamp}0", true},
+	} {
+		t.Run(tt.content, func(t *testing.T) {
+			_, err := New(Options{Scheme: "hmac", Header: "S", Content: tt.content, Value: value})
+			if (err == nil) != tt.ok || err != nil && !strings.HasPrefix(err.Error(), "content: {") {
+				t.Errorf("got %v, want an error: %t", err, !tt.ok)
+			}
+		})
+	}
+}
+
 // drawOptions yields configurations that can be verified.
 func drawOptions(t *rapid.T) Options {
-	if rapid.Bool().Draw(t, "standard") {
-		return Options{Scheme: "standard-webhooks"}
+	if scheme := rapid.SampledFrom([]string{"hmac", "standard-webhooks", "stripe", "github"}).Draw(t, "scheme"); scheme != "hmac" {
+		return Options{Scheme: scheme}
 	}
 	shape := rapid.SampledFrom([]struct{ content, value string }{
 		{"", ""},
@@ -257,7 +302,7 @@ func drawOptions(t *rapid.T) Options {
 		{"{timestamp}.{body}", "t={timestamp},v1={signature}"},
 		{"{id},{timestamp},{body}", "t={timestamp}, v1={signature}, id={id}"},
 		{"{id}.{timestamp}.{body}", "{id}-{timestamp}-{signature}"},
-		{"<{body}>{id}", "{signature} {id}"},
+		{"<{body}, {id}", "{signature} {id}"},
 	}).Draw(t, "shape")
 	return Options{
 		Scheme:    "hmac",
@@ -300,7 +345,7 @@ func TestVerifyAcceptsWhatSignMadeAndNothingElse(t *testing.T) {
 			t.Fatalf("verify what was signed: %v", err)
 		}
 		last := keys[len(keys)-1:]
-		several := o.Scheme != "hmac" || strings.Contains(o.Value, ",")
+		several := o.Scheme == "standard-webhooks" || o.Scheme == "stripe" || strings.Contains(o.Value, ",")
 		if err := s.Verify(h, m.Body, last, now); (err == nil) != (several || len(keys) == 1) {
 			t.Fatalf("verify by the last of %d keys: %v", len(keys), err)
 		}
@@ -326,6 +371,8 @@ func TestVerifyAcceptsWhatSignMadeAndNothingElse(t *testing.T) {
 func TestVerifySaysWhatIsWrong(t *testing.T) {
 	standard := Options{Scheme: "standard-webhooks"}
 	stripe := Options{Scheme: "hmac", Header: "Sig", Content: "{timestamp}.{body}", Value: "t={timestamp},v1={signature}"}
+	github := Options{Scheme: "github"}
+	named := Options{Scheme: "stripe"}
 	unsent := Options{Scheme: "hmac", Header: "Sig", Content: "{id}.{body}"}
 	tests := []struct {
 		name    string
@@ -352,6 +399,16 @@ func TestVerifySaysWhatIsWrong(t *testing.T) {
 		{"a huge header", stripe, func(h http.Header) { h.Set("Sig", h.Get("Sig")+strings.Repeat(",", 9000)) }, at, ErrMalformed},
 		{"too old", standard, func(http.Header) {}, at.Add(Tolerance + time.Second), ErrExpired},
 		{"from the future", stripe, func(http.Header) {}, at.Add(-Tolerance - time.Second), ErrExpired},
+		{"Stripe's, too old", named, func(http.Header) {}, at.Add(Tolerance + time.Second), ErrExpired},
+		{"Stripe's test signatures beside it", named, func(h http.Header) { h.Set("Stripe-Signature", h.Get("Stripe-Signature")+",v0=00") }, at, nil},
+		{"Stripe's, two headers", named, func(h http.Header) { h.Add("Stripe-Signature", h.Get("Stripe-Signature")) }, at, ErrMalformed},
+		{"Stripe's, no time", named, func(h http.Header) { h.Set("Stripe-Signature", strings.Split(h.Get("Stripe-Signature"), ",")[1]) }, at, ErrMalformed},
+		{"GitHub's, without its prefix", github, func(h http.Header) {
+			h.Set("X-Hub-Signature-256", strings.TrimPrefix(h.Get("X-Hub-Signature-256"), "sha256="))
+		}, at, ErrMalformed},
+		{"GitHub's, with SHA-1's prefix", github, func(h http.Header) { h.Set("X-Hub-Signature-256", "sha1="+strings.Repeat("0", 40)) }, at, ErrMalformed},
+		{"GitHub's, two headers", github, func(h http.Header) { h.Add("X-Hub-Signature-256", "sha256=") }, at, ErrMalformed},
+		{"GitHub's, none", github, func(h http.Header) { h.Del("X-Hub-Signature-256") }, at, ErrMissing},
 		{"only another version", standard, func(h http.Header) { h.Set("webhook-signature", "v1a,AAAA") }, at, ErrMismatch},
 	}
 	for _, tt := range tests {
@@ -401,23 +458,30 @@ func TestSignerIsSafeForConcurrentUse(t *testing.T) {
 func FuzzVerify(f *testing.F) {
 	f.Add("t=1614265330,v1=00", "id", "1614265330", "v1,AAAA", []byte("{}"))
 	f.Add("a-1614265330-", "", "", " v1, v1,", []byte(nil))
-	var signers []*Signer
+	f.Add("sha256=00", "id", "1614265330", "v1a,AAAA v1a, v1a", []byte("{}"))
+	type target struct {
+		signer *Signer
+		keys   []Key
+	}
+	var targets []target
 	for _, o := range []Options{
 		{Scheme: "standard-webhooks"},
+		{Scheme: "stripe", Header: "Sig"},
+		{Scheme: "github", Header: "Sig"},
 		{Scheme: "hmac", Header: "Sig", Content: "{timestamp}.{body}", Value: "t={timestamp},v1={signature}"},
-		{Scheme: "hmac", Header: "Sig", Encoding: "base64", Content: "{id}{body}", Value: "{id}-{timestamp}-{signature}"},
+		{Scheme: "hmac", Header: "Sig", Encoding: "base64", Content: "{id}.{body}", Value: "{id}-{timestamp}-{signature}"},
 	} {
-		signers = append(signers, signer(f, o))
+		targets = append(targets, target{signer(f, o), keysOf(f, o.Scheme, "a secret that the fuzzer does not know")})
 	}
+	targets[0].keys = append(targets[0].keys, key(f, "standard-webhooks", publicKey))
 	f.Fuzz(func(t *testing.T, sig, id, timestamp, standard string, body []byte) {
 		h := http.Header{}
 		h.Set("Sig", sig)
 		h.Set("webhook-id", id)
 		h.Set("webhook-timestamp", timestamp)
 		h.Set("webhook-signature", standard)
-		for i, s := range signers {
-			k := key(t, []string{"standard-webhooks", "hmac", "hmac"}[i], "a secret that the fuzzer does not know")
-			err := s.Verify(h, body, []Key{k}, at)
+		for i, target := range targets {
+			err := target.signer.Verify(h, body, target.keys, at)
 			if !errors.Is(err, ErrMissing) && !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrExpired) && !errors.Is(err, ErrMismatch) {
 				t.Errorf("signer %d: got %v, want one of the four errors", i, err)
 			}

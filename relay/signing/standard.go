@@ -1,6 +1,10 @@
 package signing
 
 import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -8,41 +12,49 @@ import (
 	"time"
 )
 
-// The headers of Standard Webhooks.
 const (
-	standardID        = "webhook-id"
-	standardTimestamp = "webhook-timestamp"
-	standardSignature = "webhook-signature"
+	// standardPrefix is what the headers of Standard Webhooks begin with.
+	standardPrefix = "webhook"
+	maxPrefix      = 64 // bytes of Options.Prefix
+	// maxAsymmetric bounds how many v1a signatures Verify looks at: each costs
+	// the time of hashing the body.
+	maxAsymmetric = 16
 )
 
-// standard is https://www.standardwebhooks.com, version v1.
-type standard struct{ digest digest }
+// standard is https://www.standardwebhooks.com, with the signatures v1 by
+// shared secrets and v1a by Ed25519 keys.
+type standard struct {
+	idHeader, timestampHeader, signatureHeader string
 
-// newStandard refuses options that it would not use: everything is fixed.
+	digest digest // of v1
+}
+
+// newStandard refuses options that it would not use: all but the prefix is fixed.
 func newStandard(o Options) (method, error) {
-	for _, field := range []struct{ name, value string }{
-		{"header", o.Header},
-		{"algorithm", o.Algorithm},
-		{"encoding", o.Encoding},
-		{"content", o.Content},
-		{"value", o.Value},
-	} {
-		if field.value != "" {
-			return nil, fmt.Errorf("%s: must be empty, standard-webhooks fixes it", field.name)
-		}
+	if err := checkFixed(o, fieldHeader, fieldAlgorithm, fieldEncoding, fieldContent, fieldValue); err != nil {
+		return nil, err
 	}
-	return standard{digest{
-		algorithm: sha256Algorithm,
-		encoding:  encodeBase64,
-		content:   template{idPart, ".", timestampPart, ".", bodyPart},
-	}}, nil
+	prefix := orDefault(o.Prefix, standardPrefix)
+	if !isToken(prefix) || len(prefix) > maxPrefix {
+		return nil, fmt.Errorf("prefix: %q does not begin a header's name; allowed: up to %d letters, digits and -", prefix, maxPrefix)
+	}
+	return &standard{
+		idHeader: prefix + "-id", timestampHeader: prefix + "-timestamp", signatureHeader: prefix + "-signature",
+		digest: digest{
+			algorithm: sha256Algorithm,
+			encoding:  encodeBase64,
+			content:   template{idPart, ".", timestampPart, ".", bodyPart},
+		},
+	}, nil
 }
 
-func (standard) headerNames() []string {
-	return []string{standardID, standardTimestamp, standardSignature}
+func (s *standard) headerNames() []string {
+	return []string{s.idHeader, s.timestampHeader, s.signatureHeader}
 }
 
-func (s standard) sign(m Message, keys []Key) ([]Header, error) {
+func (*standard) checkKey(Key) error { return nil }
+
+func (s *standard) sign(m Message, keys []Key) ([]Header, error) {
 	if err := checkID(m.ID); err != nil {
 		return nil, err
 	}
@@ -55,48 +67,96 @@ func (s standard) sign(m Message, keys []Key) ([]Header, error) {
 		if i > 0 {
 			value = append(value, ' ')
 		}
-		value = append(value, "v1,"...)
-		value = s.digest.append(value, m.ID, unix, m.Body, k)
+		pair := k.secret.pair
+		switch {
+		case pair == nil:
+			value = append(value, "v1,"...)
+			value = s.digest.append(value, m.ID, unix, m.Body, k)
+		case pair.private == nil:
+			return nil, errors.New("a key is public and can only verify: whpk_, where whsk_ signs")
+		default:
+			value = append(value, "v1a,"...)
+			value = base64.StdEncoding.AppendEncode(value, ed25519.Sign(pair.private, standardContent(m.ID, unix, m.Body)))
+		}
 	}
 	return []Header{
-		{standardID, m.ID},
-		{standardTimestamp, strconv.FormatInt(unix, 10)},
-		{standardSignature, string(value)},
+		{s.idHeader, m.ID},
+		{s.timestampHeader, strconv.FormatInt(unix, 10)},
+		{s.signatureHeader, string(value)},
 	}, nil
 }
 
-func (s standard) verify(h http.Header, body []byte, keys []Key, now time.Time) error {
-	id, err := headerValue(h, standardID)
+// standardContent is what is signed, in one piece, as Ed25519 needs it.
+func standardContent(id string, unix int64, body []byte) []byte {
+	var b bytes.Buffer
+	b.Grow(len(id) + len(body) + 16)
+	fmt.Fprintf(&b, "%s.%d.", id, unix)
+	b.Write(body)
+	return b.Bytes()
+}
+
+func (s *standard) verify(h http.Header, body []byte, keys []Key, now time.Time) error {
+	id, err := headerValue(h, s.idHeader)
 	if err != nil {
 		return err
 	}
 	if checkID(id) != nil {
-		return fmt.Errorf("%s: %w", standardID, ErrMalformed)
+		return fmt.Errorf("%s: %w", s.idHeader, ErrMalformed)
 	}
-	timestamp, err := headerValue(h, standardTimestamp)
+	timestamp, err := headerValue(h, s.timestampHeader)
 	if err != nil {
 		return err
 	}
 	unix, err := parseUnix(timestamp)
 	if err != nil {
-		return fmt.Errorf("%s: %w", standardTimestamp, err)
+		return fmt.Errorf("%s: %w", s.timestampHeader, err)
 	}
-	value, err := headerValue(h, standardSignature)
+	value, err := headerValue(h, s.signatureHeader)
 	if err != nil {
 		return err
 	}
 	if err := checkFresh(unix, now); err != nil {
 		return err
 	}
-	var signatures []string
+	// Other versions may stand beside these.
+	var shared, asymmetric []string
 	for entry := range strings.SplitSeq(value, " ") {
-		// Other versions may stand beside v1.
 		if signature, ok := strings.CutPrefix(entry, "v1,"); ok {
-			signatures = append(signatures, signature)
+			shared = append(shared, signature)
+		} else if signature, ok := strings.CutPrefix(entry, "v1a,"); ok {
+			asymmetric = append(asymmetric, signature)
 		}
 	}
-	if !s.digest.matches(signatures, id, unix, body, keys) {
+	if len(asymmetric) > maxAsymmetric {
+		return fmt.Errorf("%s: %w", s.signatureHeader, ErrMalformed)
+	}
+	var secrets, pairs []Key
+	for _, k := range keys {
+		if k.secret.pair == nil {
+			secrets = append(secrets, k)
+		} else {
+			pairs = append(pairs, k)
+		}
+	}
+	if !s.digest.matches(shared, id, unix, body, secrets) && !verifiesAny(asymmetric, standardContent(id, unix, body), pairs) {
 		return ErrMismatch
 	}
 	return nil
+}
+
+// verifiesAny reports whether any of the signatures is by any of the keys. What
+// it compares is public.
+func verifiesAny(signatures []string, content []byte, pairs []Key) bool {
+	for _, text := range signatures {
+		signature, err := base64.StdEncoding.Strict().DecodeString(text)
+		if err != nil {
+			continue
+		}
+		for _, k := range pairs {
+			if ed25519.Verify(k.secret.pair.public, content, signature) {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -17,12 +17,23 @@ type Endpoint struct {
 	Pending  int64 // in the ledger and not final
 	Failing  bool
 	Overflow bool
+	State    string // enabled, paused or disabled
+}
+
+// Plugin is how one plugin does.
+type Plugin struct {
+	Name     string
+	Running  int // processes
+	Restarts uint64
+	Calls    uint64
+	Failures uint64 // of the calls
 }
 
 // Snapshot is how the relay does at a moment.
 type Snapshot struct {
 	Role            string // active, standby or connecting
 	Endpoints       []Endpoint
+	Plugins         []Plugin
 	Buffered        int64     // bytes read and not yet settled
 	LedgerBacklog   int       // outcomes that are not written yet
 	LedgerDown      bool      // the newest outcomes could not be written
@@ -38,6 +49,8 @@ type Metrics struct {
 	attempts  *prometheus.CounterVec
 	finished  *prometheus.CounterVec
 	delivered prometheus.Histogram
+	reloads   *prometheus.CounterVec
+	reloaded  prometheus.Gauge
 }
 
 // NewMetrics returns metrics that read gauges off snapshot at each scrape.
@@ -54,12 +67,19 @@ func NewMetrics(version string, snapshot func() Snapshot) *Metrics {
 			Name: "posthorn_delivery_seconds", Help: "Time from an event's commit to its delivery, retries included.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200, 86400},
 		}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "posthorn_config_reloads_total", Help: "Configurations that the running relay was to change to, by outcome: applied, unchanged or refused.",
+		}, []string{"outcome"}),
+		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "posthorn_config_last_reload_success", Help: "0 while the relay runs on although the newest configuration was refused, else 1.",
+		}),
 	}
+	m.reloaded.Set(1)
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "posthorn_build_info", Help: "Always 1; the version is a label.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
-	m.registry.MustRegister(info, m.attempts, m.finished, m.delivered, &gauges{snapshot: snapshot},
+	m.registry.MustRegister(info, m.attempts, m.finished, m.delivered, m.reloads, m.reloaded, &gauges{snapshot: snapshot},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -79,6 +99,13 @@ func (m *Metrics) Finished(endpoint string, state ledger.State) {
 	m.finished.WithLabelValues(endpoint, string(state)).Inc()
 }
 
+// Reloaded counts one configuration to change to, by what became of it: applied,
+// unchanged or refused.
+func (m *Metrics) Reloaded(outcome string) {
+	m.reloads.WithLabelValues(outcome).Inc()
+	m.reloaded.Set(number(outcome != "refused"))
+}
+
 // gauges reads a snapshot at each scrape.
 type gauges struct{ snapshot func() Snapshot }
 
@@ -94,6 +121,10 @@ var (
 	descWaiting  = prometheus.NewDesc("posthorn_waiting", "Deliveries in memory that are not being sent yet, by endpoint.", []string{"endpoint"}, nil)
 	descPending  = prometheus.NewDesc("posthorn_pending", "Deliveries parked in the ledger, waiting for a retry or for their endpoint, by endpoint.", []string{"endpoint"}, nil)
 	descFailing  = prometheus.NewDesc("posthorn_endpoint_failing", "1 while first attempts are parked because the endpoint fails.", []string{"endpoint"}, nil)
+	descState    = prometheus.NewDesc("posthorn_endpoint_state", "Always 1; the endpoint's state is a label: enabled, paused or disabled.", []string{"endpoint", "state"}, nil)
+	descPlugin   = prometheus.NewDesc("posthorn_plugin_up", "Processes of the plugin that run.", []string{"plugin"}, nil)
+	descRestarts = prometheus.NewDesc("posthorn_plugin_restarts_total", "Starts of the plugin's processes beside their first, failed ones too.", []string{"plugin"}, nil)
+	descCalls    = prometheus.NewDesc("posthorn_plugin_calls_total", "Calls of the plugin, by outcome: ok, or failed as a whole.", []string{"plugin", "outcome"}, nil)
 	descOverflow = prometheus.NewDesc("posthorn_endpoint_overflow", "1 while the endpoint is too slow for its deliveries to wait in memory.", []string{"endpoint"}, nil)
 )
 
@@ -101,7 +132,8 @@ var (
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descActive, descLag, descRetained, descBuffered, descOldest, descBacklog, descDown,
-		descInFlight, descWaiting, descPending, descFailing, descOverflow,
+		descInFlight, descWaiting, descPending, descFailing, descOverflow, descState,
+		descPlugin, descRestarts, descCalls,
 	} {
 		ch <- d
 	}
@@ -117,6 +149,15 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	if s.SlotKnown {
 		gauge(descLag, float64(s.SlotLag))
 		gauge(descRetained, float64(s.SlotRetained))
+	}
+	for _, p := range s.Plugins { // on standbys too
+		count := func(d *prometheus.Desc, v uint64, labels ...string) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+		}
+		gauge(descPlugin, float64(p.Running), p.Name)
+		count(descRestarts, p.Restarts, p.Name)
+		count(descCalls, p.Calls-min(p.Calls, p.Failures), p.Name, "ok") // they are not read at one moment
+		count(descCalls, p.Failures, p.Name, "failed")
 	}
 	if s.Endpoints == nil { // not this relay's turn
 		return
@@ -135,6 +176,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		gauge(descPending, float64(e.Pending), e.Name)
 		gauge(descFailing, number(e.Failing), e.Name)
 		gauge(descOverflow, number(e.Overflow), e.Name)
+		gauge(descState, 1, e.Name, e.State)
 	}
 }
 

@@ -3,6 +3,8 @@ package egress
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -10,7 +12,9 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,7 +30,10 @@ func newClient(t *testing.T, o Options) *Client {
 	if o.Permit == nil {
 		o.Permit = func() bool { return true }
 	}
-	c := New(o)
+	c, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(c.Close)
 	return c
 }
@@ -53,7 +60,7 @@ func TestRequestArrivesAsItIs(t *testing.T) {
 	defer server.Close()
 	q := newRequest(t, strings.Replace(server.URL, "http://", "http://u:p@", 1))
 	r := newClient(t, Options{Allow: loopback}).Send(t.Context(), q)
-	if r.Err != nil || r.Status != 201 || string(r.Excerpt) != "thanks" || r.Total <= 0 || r.Connect <= 0 || r.FirstByte <= 0 {
+	if r.Err != nil || r.Status != 201 || string(r.Excerpt) != "thanks" || r.Total <= 0 || r.DNS != 0 || r.Connect <= 0 || r.FirstByte <= 0 {
 		t.Errorf("got %+v", r)
 	}
 }
@@ -95,6 +102,37 @@ func TestConnectionIsUsedAgain(t *testing.T) {
 	}
 }
 
+// TestRequestIsSentOnce has a receiver that takes a second request on a
+// connection and hangs up: whether it acted on it nobody knows, so it is for the
+// schedule to send it again.
+func TestRequestIsSentOnce(t *testing.T) {
+	for _, name := range []string{"Webhook-Id", "Idempotency-Key", "X-Idempotency-Key"} {
+		t.Run(name, func(t *testing.T) {
+			var requests atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if r.Header.Get(name) != "id" {
+					t.Errorf("got %v", r.Header)
+				}
+				if requests.Add(1) == 2 {
+					panic(http.ErrAbortHandler)
+				}
+			}))
+			defer server.Close()
+			c := newClient(t, Options{Allow: loopback})
+			for n := range 2 {
+				q := newRequest(t, server.URL)
+				q.Header.Set(name, "id")
+				if r := c.Send(t.Context(), q); (r.Err == nil) != (n == 0) {
+					t.Errorf("request %d: got %+v", n+1, r)
+				}
+			}
+			if got := requests.Load(); got != 2 {
+				t.Errorf("%d requests arrived, want 2", got)
+			}
+		})
+	}
+}
+
 // raw serves each connection by f and ends with the test.
 func raw(t *testing.T, f func(c net.Conn, stop <-chan struct{})) string {
 	t.Helper()
@@ -126,50 +164,112 @@ func raw(t *testing.T, f func(c net.Conn, stop <-chan struct{})) string {
 	return "http://" + listener.Addr().String()
 }
 
-func TestHostileAnswersEndWithinTheTimeout(t *testing.T) {
-	drip := func(head, unit string) func(net.Conn, <-chan struct{}) {
-		return func(c net.Conn, stop <-chan struct{}) {
-			_, _ = io.WriteString(c, head)
-			ticker := time.NewTicker(20 * time.Millisecond)
-			defer ticker.Stop()
-			for {
-				select {
-				case <-ticker.C:
-				case <-stop:
-					return
-				}
-				if _, err := io.WriteString(c, unit); err != nil {
-					return
-				}
+// dripping serves head and then unit again and again.
+func dripping(head, unit string) func(net.Conn, <-chan struct{}) {
+	return func(c net.Conn, stop <-chan struct{}) {
+		_, _ = io.WriteString(c, head)
+		ticker := time.NewTicker(20 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+			case <-stop:
+				return
+			}
+			if _, err := io.WriteString(c, unit); err != nil {
+				return
 			}
 		}
 	}
+}
+
+func TestHostileAnswersEndWithinTheTimeout(t *testing.T) {
 	tests := []struct {
 		name  string
 		serve func(net.Conn, <-chan struct{})
 		want  string
 	}{
 		{"never answers", func(_ net.Conn, stop <-chan struct{}) { <-stop }, "no complete answer within 300ms"},
-		{"drips its header", drip("HTTP/1.1 200 OK\r\nX-A: ", "x"), "no complete answer within 300ms"},
-		{"drips its body", drip("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", "x"), "no complete answer within 300ms"},
+		{"drips its header", dripping("HTTP/1.1 200 OK\r\nX-A: ", "x"), "no complete answer within 300ms"},
+		{"drips its body", dripping("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", "x"), "no complete answer within 300ms"},
 		{"closes without an answer", func(net.Conn, <-chan struct{}) {}, "the connection was closed before the answer was complete"},
 		{"closes within the body", func(c net.Conn, _ <-chan struct{}) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
 		}, "the connection was closed before the answer was complete"},
-		{"sends a huge header", drip("HTTP/1.1 200 OK\r\nX-A: ", strings.Repeat("x", 100_000)), "header"},
+		{"resets the connection", func(c net.Conn, _ <-chan struct{}) { _ = c.(*net.TCPConn).SetLinger(0) }, "the connection was reset before the answer was complete"},
+		{"resets within the body", func(c net.Conn, _ <-chan struct{}) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+			_ = c.(*net.TCPConn).SetLinger(0)
+		}, "the connection was reset before the answer was complete"},
+		{"sends an invalid chunk", func(c net.Conn, _ <-chan struct{}) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nhunter2\r\n")
+		}, "read body: invalid byte in chunk length"},
+		{"ends within a chunk", func(c net.Conn, _ <-chan struct{}) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab")
+		}, "the connection was closed before the answer was complete"},
+		{"drips chunks", dripping("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n"), "no complete answer within 300ms"},
+		{"drips trailers", dripping("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-A: ", "x"), "no complete answer within 300ms"},
+		{"drips interim answers", dripping("", "HTTP/1.1 100 Continue\r\n\r\n"), "no complete answer within 300ms"},
+		{"sends interim answers without end", dripping("", strings.Repeat("HTTP/1.1 103 Early Hints\r\nX-A: hunter2\r\n\r\n", 3000)), "server response headers exceeded 65536 bytes"},
+		{"sends two lengths", func(c net.Conn, _ <-chan struct{}) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nabc")
+		}, "message cannot contain multiple Content-Length headers; got"},
+		{"echoes into its status line", func(c net.Conn, _ <-chan struct{}) { _, _ = io.WriteString(c, "Bearer hunter2\r\n\r\n") }, "malformed HTTP status code"},
+		{"echoes into its header", func(c net.Conn, _ <-chan struct{}) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nBearer hunter2\r\n\r\n")
+		}, "the answer's header is not valid HTTP"},
+		{"sends a huge header", dripping("HTTP/1.1 200 OK\r\nX-A: ", strings.Repeat("x", 100_000)), "header"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			q := newRequest(t, raw(t, tt.serve))
-			q.Timeout = 300 * time.Millisecond
+			if strings.Contains(tt.want, "300ms") {
+				q.Timeout = 300 * time.Millisecond
+			}
 			r := newClient(t, Options{Allow: loopback}).Send(t.Context(), q)
-			if r.Err == nil || !strings.Contains(r.Err.Error(), tt.want) {
+			if r.Err == nil || !strings.Contains(r.Err.Error(), tt.want) || strings.Contains(r.Err.Error(), "hunter2") ||
+				strings.Contains(r.Err.Error(), "http: ") || strings.Contains(r.Err.Error(), "net/") || strings.Contains(r.Err.Error(), "; aborted") {
 				t.Errorf("got %v, want %q", r.Err, tt.want)
 			}
 			if r.Total > q.Timeout+time.Second {
 				t.Errorf("it took %s", r.Total)
 			}
 		})
+	}
+}
+
+func TestOddButCompleteAnswersAreAnswers(t *testing.T) {
+	tests := []struct {
+		name, answer, excerpt string
+		status                int
+	}{
+		{"no content", "HTTP/1.1 204 No Content\r\n\r\n", "", 204},
+		{"interim answers first", strings.Repeat("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", 10) + "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok", 200},
+		{"a body to the end of the connection", "HTTP/1.0 200 OK\r\n\r\nok", "ok", 200},
+		{"chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\nX-A: b\r\n\r\n", "ok", 200},
+		{"compressed although not asked for", "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok", "ok", 200},
+		{"a redirect to cloud metadata", "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest\r\nContent-Length: 0\r\n\r\n", "", 302},
+		{"an unknown status", "HTTP/1.1 799 Odd\r\nContent-Length: 0\r\n\r\n", "", 799},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			address := raw(t, func(c net.Conn, _ <-chan struct{}) { _, _ = io.WriteString(c, tt.answer) })
+			r := newClient(t, Options{Allow: loopback}).Send(t.Context(), newRequest(t, address))
+			if r.Err != nil || r.Status != tt.status || string(r.Excerpt) != tt.excerpt {
+				t.Errorf("got %d %q, %v", r.Status, r.Excerpt, r.Err)
+			}
+		})
+	}
+}
+
+func TestSwitchingProtocolsHoldsNothing(t *testing.T) {
+	address := raw(t, func(c net.Conn, stop <-chan struct{}) {
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		<-stop
+	})
+	r := newClient(t, Options{Allow: loopback}).Send(t.Context(), newRequest(t, address))
+	if r.Err != nil || r.Status != 101 || r.Total > time.Second {
+		t.Errorf("got %+v", r)
 	}
 }
 
@@ -201,51 +301,106 @@ func TestNothingIsSentWithoutPermission(t *testing.T) {
 	}
 }
 
-func TestGuard(t *testing.T) {
-	prefix := netip.MustParsePrefix
-	tests := []struct {
-		address string
-		options Options
-		allowed bool
-	}{
-		{"93.184.216.34:443", Options{}, true},
-		{"[2606:2800:220:1:248:1893:25c8:1946]:443", Options{}, true},
-		{"127.0.0.1:80", Options{}, false},
-		{"127.0.0.1:80", Options{Allow: loopback}, true},
-		{"127.0.0.1:80", Options{Allow: loopback, Deny: []netip.Prefix{prefix("127.0.0.1/32")}}, false},
-		{"10.1.2.3:80", Options{}, false},
-		{"10.1.2.3:80", Options{Allow: []netip.Prefix{prefix("10.0.0.0/8")}}, true},
-		{"192.168.1.1:80", Options{}, false},
-		{"172.16.0.1:80", Options{}, false},
-		{"100.64.0.1:80", Options{}, false},
-		{"169.254.1.1:80", Options{}, false},
-		{"169.254.169.254:80", Options{Allow: []netip.Prefix{prefix("0.0.0.0/0")}}, false},
-		{"[fd00:ec2::254]:80", Options{Allow: []netip.Prefix{prefix("::/0")}}, false},
-		{"[::1]:80", Options{}, false},
-		{"[::1]:80", Options{Allow: []netip.Prefix{prefix("::1/128")}}, true},
-		{"[::ffff:127.0.0.1]:80", Options{}, false},
-		{"[::ffff:169.254.169.254]:80", Options{Allow: []netip.Prefix{prefix("::/0"), prefix("0.0.0.0/0")}}, false},
-		{"[fe80::1%eth0]:80", Options{}, false},
-		{"0.0.0.0:80", Options{}, false},
-		{"224.0.0.1:80", Options{}, false},
-		{"93.184.216.34:443", Options{Deny: []netip.Prefix{prefix("93.0.0.0/8")}}, false},
-	}
-	for _, tt := range tests {
-		network := "tcp4"
-		if strings.HasPrefix(tt.address, "[") {
-			network = "tcp6"
-		}
-		err := newGuard(tt.options.Allow, tt.options.Deny).control(network, tt.address, nil)
-		var blocked *BlockedError
-		if (err == nil) != tt.allowed || err != nil && !errors.As(err, &blocked) {
-			t.Errorf("%s with %+v: got %v, allowed should be %t", tt.address, tt.options, err, tt.allowed)
-		}
-	}
-}
-
 func TestBlockedAddressIsAClearError(t *testing.T) {
 	r := newClient(t, Options{}).Send(t.Context(), newRequest(t, "http://user:hunter2@127.0.0.1:9/"))
 	if r.Err == nil || r.Err.Error() != "address 127.0.0.1 is blocked: it is not a public address and egress.allow does not hold it" {
 		t.Errorf("got %v", r.Err)
+	}
+}
+
+func TestTheURLsUserIsNotWrittenIntoTheRequest(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	q := newRequest(t, strings.Replace(server.URL, "http://", "http://u:p@", 1))
+	if r := newClient(t, Options{Allow: loopback}).Send(t.Context(), q); r.Err != nil || q.Header.Get("Authorization") != "" {
+		t.Errorf("got %v, %v", r.Err, q.Header)
+	}
+	q.Header = nil
+	if r := newClient(t, Options{Allow: loopback}).Send(t.Context(), q); r.Err != nil {
+		t.Errorf("without a header: %v", r.Err)
+	}
+}
+
+func TestTargetsOfOneTLSShareATransport(t *testing.T) {
+	c := newClient(t, Options{})
+	authority := newAuthority(t, "first", nil, nil)
+	file := caFile(t, authority.cert)
+	transport := func(s TLS) http.RoundTripper {
+		t.Helper()
+		target, err := c.Target(s, BearerAuth("t"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return target.transport
+	}
+	if transport(TLS{}) != c.standard.transport || transport(TLS{MinVersion: tls.VersionTLS12}) != c.standard.transport {
+		t.Error("the default TLS has two transports")
+	}
+	private := transport(TLS{CAFile: file})
+	if private == c.standard.transport || transport(TLS{CAFile: file}) != private || transport(TLS{CAFile: file, ServerName: "other.example"}) == private {
+		t.Error("a TLS does not have exactly one transport")
+	}
+	next, err := os.ReadFile(caFile(t, newAuthority(t, "second", nil, nil).cert))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, next, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if transport(TLS{CAFile: file}) == private {
+		t.Error("a CA file that was replaced is not read")
+	}
+	if _, err := c.Target(TLS{CAFile: file + "x"}, nil); err == nil {
+		t.Error("a CA file that is missing is no error")
+	}
+}
+
+func TestPermissionIsAskedForEveryRequest(t *testing.T) {
+	requests := 0
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests++ }))
+	defer server.Close()
+	permitted := true
+	c := newClient(t, Options{Allow: loopback, Permit: func() bool { return permitted }})
+	for i := range 3 {
+		permitted = i != 1
+		if r := c.Send(t.Context(), newRequest(t, server.URL)); errors.Is(r.Err, ErrNotPermitted) == permitted || permitted && r.Err != nil {
+			t.Errorf("permitted %t: got %v", permitted, r.Err)
+		}
+	}
+	if requests != 2 {
+		t.Errorf("%d requests, want 2", requests)
+	}
+}
+
+func TestCancelledAttemptEndsAtOnce(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	address := raw(t, func(_ net.Conn, stop <-chan struct{}) {
+		cancel()
+		<-stop
+	})
+	r := newClient(t, Options{Allow: loopback}).Send(ctx, newRequest(t, address))
+	if !errors.Is(r.Err, context.Canceled) || r.Total > time.Second {
+		t.Errorf("got %v after %s", r.Err, r.Total)
+	}
+}
+
+func BenchmarkSend(b *testing.B) {
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	defer server.Close()
+	c, err := New(Options{Allow: loopback, Permit: func() bool { return true }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	u, err := url.Parse(server.URL)
+	if err != nil {
+		b.Fatal(err)
+	}
+	q := &Request{Method: "POST", URL: u, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(`{"a":1}`), Timeout: 5 * time.Second}
+	b.ReportAllocs()
+	for b.Loop() {
+		if r := c.Send(b.Context(), q); r.Err != nil {
+			b.Fatal(r.Err)
+		}
 	}
 }

@@ -42,7 +42,7 @@ func (p Position) Compare(q Position) int {
 func (p Position) String() string { return fmt.Sprintf("%s+%d", p.LSN, p.Index) }
 
 // Event is one row of the outbox (or one logical message) as it was committed.
-// Nobody changes it after the tail made it.
+// Nobody changes it after the tail made it, but for the lanes' three fields.
 type Event struct {
 	Position    Position
 	ID          uuid.UUID
@@ -58,9 +58,27 @@ type Event struct {
 	Tx *Tx // its transaction in the stream; nil for an event that came back from the ledger
 
 	// Held counts the unsettled deliveries that keep the event in the buffer.
-	// It is the lanes' and the only thing that changes.
 	Held atomic.Int32
+	// Made is what the transforms made of the event; nil before, and when there
+	// are none for it.
+	Made atomic.Pointer[Made]
+	// Grown is the bytes of Made that are charged beside Size.
+	Grown atomic.Int64
 }
+
+// Made is what the transforms made of an event: what templates see of it, or
+// why there is nothing to see.
+type Made struct {
+	Type    string
+	Headers map[string]string // may be nil
+	Payload []byte            // JSON text; the event's own bytes where no transform changed them
+	Skipped string            // why the event is dropped; "" when it is not
+	Err     error             // why it could not be transformed
+	Retry   bool              // whether transforming it again may mend Err
+}
+
+// Sends reports whether there is something to send.
+func (m *Made) Sends() bool { return m == nil || m.Err == nil && m.Skipped == "" }
 
 // overhead is what an event and its deliveries cost in memory beside payload
 // and headers. It is a round figure above what was measured, so that the

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/posthorn/posthorn/relay/internal/egress"
+	"github.com/posthorn/posthorn/relay/internal/event"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
-	"github.com/posthorn/posthorn/relay/signing"
 )
 
 // outcome is what came of an attempt, or the decision not to make one.
@@ -21,6 +24,9 @@ type outcome struct {
 	status    int
 	err       string
 	tried     bool // a request was made
+	raw       bool // its event could not be transformed
+	exhausted bool // its schedule has no further try
+	gone      bool // the receiver wants no more, of anything
 	abandoned bool // nothing may be recorded
 }
 
@@ -29,6 +35,9 @@ type outcome struct {
 func (l *lane) attempt(ctx context.Context, d *delivery) outcome {
 	ep, request := l.ep, d.request
 	if request == nil {
+		if made := d.event.Made.Load(); !made.Sends() {
+			return l.judgeMade(d, made)
+		}
 		var err error
 		if request, err = ep.render(d.id, d.event); err != nil {
 			return outcome{state: ledger.Failed, err: err.Error()}
@@ -36,7 +45,7 @@ func (l *lane) attempt(ctx context.Context, d *delivery) outcome {
 		l.keep(d, request)
 	}
 	started := time.Now()
-	q, err := ep.sign(d, request, started)
+	q, err := ep.sign(d.id, d.event, request, started)
 	if err != nil {
 		return outcome{state: ledger.Failed, err: err.Error()}
 	}
@@ -52,32 +61,39 @@ func (l *lane) attempt(ctx context.Context, d *delivery) outcome {
 func (l *lane) keep(d *delivery, request *ledger.Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	d.request, d.rendered = request, int64(len(request.Body))
-	l.set.buffer.add(d.rendered)
+	d.request, d.rendered = request, d.rendered+int64(len(request.Body))
+	l.set.buffer.add(int64(len(request.Body)))
 }
 
 // sign puts together what is sent: the rendered request, with the signatures
 // of this moment.
-func (ep *Endpoint) sign(d *delivery, request *ledger.Request, now time.Time) (*egress.Request, error) {
+func (ep *Endpoint) sign(id uuid.UUID, e *event.Event, request *ledger.Request, now time.Time) (*egress.Request, error) {
 	body := request.Body
 	if body == nil {
-		body = d.event.Payload
+		body = e.Payload
 	}
 	header := make(http.Header, len(request.Headers)+3)
 	for _, h := range request.Headers {
 		header[h[0]] = append(header[h[0]], h[1])
 	}
-	for i := range ep.Signatures {
-		s := &ep.Signatures[i]
-		signed, err := s.Signer.Sign(signing.Message{ID: d.id.String(), Timestamp: now, Body: body}, s.keys(now))
-		if err != nil {
+	q := &egress.Request{Method: request.Method, URL: ep.URL, Header: header, Body: body, Timeout: ep.Timeout, Target: ep.Target}
+	for _, s := range ep.Signatures {
+		if err := s.Sign(q, id, now); err != nil {
 			return nil, fmt.Errorf("sign: %w", err)
 		}
-		for _, h := range signed {
-			header[h.Name] = []string{h.Value}
-		}
 	}
-	return &egress.Request{Method: request.Method, URL: ep.URL, Header: header, Body: body, Timeout: ep.Timeout}, nil
+	return q, nil
+}
+
+// Judge returns why what came of an attempt is no success, or nil: only 2xx is.
+func Judge(res egress.Response) error {
+	switch {
+	case res.Err != nil:
+		return res.Err
+	case res.Status < 200 || res.Status > 299:
+		return errors.New(strings.TrimSpace(fmt.Sprintf("answered %d %s", res.Status, http.StatusText(res.Status))))
+	}
+	return nil
 }
 
 // judgeAttempt turns an answer, or its lack, into what the ledger records.
@@ -85,25 +101,17 @@ func (l *lane) judgeAttempt(d *delivery, started time.Time, res egress.Response)
 	o := outcome{tried: true, status: res.Status}
 	number := d.attempts + 1
 	result := "delivered"
-	switch {
-	case res.Err != nil:
-		result, o.err = "failed", res.Err.Error()
-	case res.Status < 200 || res.Status > 299:
-		result, o.err = "rejected", fmt.Sprintf("answered %d %s", res.Status, http.StatusText(res.Status))
+	if err := Judge(res); err != nil {
+		o.err = err.Error()
+		if result = "rejected"; res.Err != nil {
+			result = "failed"
+		}
 	}
 	l.set.opts.Meter.Attempted(l.ep.Name, result)
 	if result == "delivered" {
 		o.state = ledger.Delivered
 	} else {
-		var retryAfter time.Duration
-		if res.Status == http.StatusTooManyRequests || res.Status == http.StatusServiceUnavailable {
-			retryAfter = parseRetryAfter(res.RetryAfter, time.Now())
-		}
-		o.state, o.reason = ledger.Pending, "retry"
-		wait, ok := l.ep.Retry.next(number, time.Since(d.event.CommittedAt), retryAfter)
-		if o.wait = wait; !ok {
-			o.state, o.reason = ledger.Failed, ""
-		}
+		l.schedule(d, number, res, &o)
 	}
 	if result != "delivered" || number > 1 {
 		o.attempt = &ledger.Attempt{
@@ -112,4 +120,37 @@ func (l *lane) judgeAttempt(d *delivery, started time.Time, res egress.Response)
 		}
 	}
 	return o
+}
+
+// judgeMade says what becomes of a delivery for which the transforms left
+// nothing to send. That they failed counts as an attempt, but not against the
+// endpoint.
+func (l *lane) judgeMade(d *delivery, made *event.Made) outcome {
+	if made.Err == nil {
+		return outcome{state: ledger.Skipped, err: made.Skipped}
+	}
+	o := outcome{state: ledger.Failed, raw: true, err: "transform: " + made.Err.Error()}
+	number := d.attempts + 1
+	if made.Retry {
+		l.schedule(d, number, egress.Response{Err: made.Err}, &o)
+	}
+	o.attempt = &ledger.Attempt{Number: number, StartedAt: time.Now(), Outcome: "failed", Error: o.err}
+	return o
+}
+
+// schedule decides what comes after failed attempt number.
+func (l *lane) schedule(d *delivery, number int, res egress.Response, o *outcome) {
+	o.state = ledger.Failed
+	answered := res.Err == nil
+	if o.gone = answered && res.Status == http.StatusGone; o.gone || answered && l.ep.Retry.stops(res.Status) {
+		return
+	}
+	var retryAfter time.Duration
+	if res.Status == http.StatusTooManyRequests || res.Status == http.StatusServiceUnavailable {
+		retryAfter = parseRetryAfter(res.RetryAfter, time.Now())
+	}
+	wait, ok := l.ep.Retry.next(number, time.Since(d.event.CommittedAt), retryAfter)
+	if o.exhausted = !ok; ok {
+		o.state, o.reason, o.wait = ledger.Pending, "retry", wait
+	}
 }

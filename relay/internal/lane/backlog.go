@@ -3,6 +3,8 @@ package lane
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/posthorn/posthorn/relay/internal/event"
@@ -15,11 +17,14 @@ const (
 	pageRows       = 500
 	pageBytes      = 1 << 20
 	maxBlockedKeys = 1 << 16
+	maxRaw         = 4 * pageRows // claimed, and waiting to be transformed
 )
 
 // backlog is what a lane knows of its deliveries in the ledger.
 type backlog struct {
-	stored  int64     // rows in pending
+	stored  int64     // rows in pending, with those that are being written
+	moves   int64     // records that changed stored or are about to
+	moving  int64     // those that are not committed
 	claimAt time.Time // when to claim next; zero when nothing will be due
 
 	// blocked are the keys that have something pending, each with the lowest
@@ -160,6 +165,8 @@ func (l *lane) put(d *delivery, o outcome) {
 		l.set.opts.Store.Put(r)
 		return
 	}
+	l.moves++
+	l.moving++
 	r.Committed = func() {
 		release()
 		l.mu.Lock()
@@ -182,8 +189,9 @@ func (l *lane) learn(news func()) {
 // committed acts on a record of a delivery that is or was in pending, which is
 // committed now.
 func (l *lane) committed(d *delivery, o outcome) {
+	l.moving--
 	if o.state.Final() {
-		l.stored--
+		l.stored = max(0, l.stored-1)
 		l.letGo(d)
 		if d.keyHash != nil {
 			l.freed[*d.keyHash] = true
@@ -215,40 +223,77 @@ func (l *lane) letGo(d *delivery) {
 	}
 }
 
-// refresh takes a new count of the backlog, after somebody else changed it.
-func (l *lane) refresh(b ledger.Backlog) {
+// refresh counts the backlog anew and takes the endpoint's state, after
+// somebody else changed them. It returns false when it has to be tried again,
+// also because the state may be older than ours: holds is Set.holds from
+// before it was read.
+func (l *lane) refresh(ctx context.Context, now ledger.Change, holds int64) bool {
+	l.mu.Lock()
+	moves, still := l.moves, l.moving == 0
+	l.mu.Unlock()
+	b, err := l.set.opts.Store.BacklogOf(ctx, l.ep.ID)
+	if err != nil {
+		l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "backlog not read", slog.String("endpoint", l.ep.Name), slog.Any("err", err))
+		return false
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.stored = b.Rows
+	if still && moves == l.moves { // else our own count is better: it lacks only what others added
+		l.stored = b.Rows
+	}
 	if b.NextDue >= 0 {
 		l.claimSoon(time.Now().Add(b.NextDue))
 	}
+	if l.unwritten || l.heldAt > holds {
+		return false
+	}
+	if now.State != l.state && now.State != ledger.Removed {
+		l.enter(ctx, now.State, now.Reason)
+	}
+	return true
 }
 
 // claim returns what to ask the ledger for now, if anything, and whether that
 // is the one try at a failing endpoint.
 func (l *lane) claim(now time.Time) (c ledger.Claim, want, probe bool) {
 	c = ledger.Claim{Endpoint: l.ep.ID, Ordered: l.ep.Ordered, Rows: pageRows, Bytes: pageBytes}
-	if l.ep.Ordered && !l.set.passed.Load() {
+	if !l.open() || l.ep.Ordered && !l.set.passed.Load() {
 		return c, false, false
 	}
-	for id := range l.held {
+	raw := 0
+	slow := map[string]bool{} // types of what waits to be transformed
+	for id, d := range l.held {
 		c.Exclude = append(c.Exclude, id)
-	}
-	if l.health.failing {
-		if !l.health.probing && !now.Before(l.health.probeAt) {
-			l.health.probing = true
-			c.Rows = 1
-			return c, true, true
+		if d.raw {
+			raw++
+			slow[d.event.Type] = true
 		}
-		c.Retries = true
 	}
-	if l.claimAt.IsZero() || now.Before(l.claimAt) || len(l.held) > pageRows/2 {
+	probe = l.health.failing && !l.health.probing && !now.Before(l.health.probeAt)
+	// A slow transform keeps its page here. What is of other types, and was
+	// parked behind it, need not wait for it.
+	if raw > pageRows/4 || probe {
+		c.Except = slices.Collect(maps.Keys(slow))
+	}
+	if probe {
+		l.health.probing = true
+		c.Rows = 1
+		return c, true, true
+	}
+	c.Retries = l.health.failing
+	sendable := len(l.held)
+	if len(c.Except) > 0 {
+		sendable -= raw
+	}
+	if l.claimAt.IsZero() || now.Before(l.claimAt) || sendable > pageRows/2 || raw > maxRaw {
 		return c, false, false
 	}
 	if l.set.claimed.Load() > l.set.opts.Buffer { // others have much in memory: only what can be sent at once
 		c.Rows, c.Bytes = l.ep.Concurrency, 1
-		return c, len(l.held) < l.ep.Concurrency, false
+		if len(c.Except) > 0 { // it may be what waits for transforms here, and that for long
+			c.Rows, c.Bytes = pageRows/2, pageBytes/4
+		}
+		return c, sendable < l.ep.Concurrency, false
 	}
 	return c, true, false
 }
@@ -283,6 +328,9 @@ func (l *lane) consult(ctx context.Context, c ledger.Claim, want, probe bool, fr
 		}
 		l.health.probing = false
 		l.askAgain = time.Now().Add(time.Second)
+		if want {
+			l.claimSoon(l.askAgain)
+		}
 		for _, key := range freed {
 			l.freed[key] = true
 		}
@@ -336,14 +384,17 @@ func (l *lane) unblock(checked []int64, blocked map[int64]event.Position) {
 // take puts a claimed page into memory.
 func (l *lane) take(ctx context.Context, c ledger.Claim, probe bool, page ledger.Page) {
 	switch {
+	case !l.open(): // since it was asked for; the ledger keeps it
+		return
 	case probe && len(page.Deliveries) == 0:
 		l.health.probing = false
 		l.health.probeAt = time.Now().Add(l.health.wait)
 	case probe:
 	case page.NextDue >= 0:
-		l.claimAt = time.Now().Add(page.NextDue)
-	default:
-		l.claimAt = time.Time{}
+		l.claimSoon(time.Now().Add(page.NextDue))
+	}
+	if len(c.Except) > 0 { // they are not asked for before others of them were transformed
+		l.claimSoon(time.Now().Add(time.Second))
 	}
 	// Of an ordered backlog a page shows only the heads.
 	if !probe && !c.Retries && !page.More && (!l.ep.Ordered || l.stored < pageRows) {

@@ -3,12 +3,13 @@ package lane
 import (
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 
-	"github.com/posthorn/posthorn/relay/signing"
+	"github.com/posthorn/posthorn/relay/internal/egress"
 	"github.com/posthorn/posthorn/transforms"
 )
 
@@ -23,13 +24,17 @@ type Endpoint struct {
 	UserAgent   string
 	Headers     []Header
 	Body        *transforms.Template
-	Compact     bool // remove the body's insignificant white space
-	Signatures  []Signature
-	Timeout     time.Duration // one attempt
+	Form        Form
+	Signatures  []Signature    // each may cover the headers of those before it
+	Target      *egress.Target // TLS and authentication
+	Timeout     time.Duration  // one attempt
 	Retry       Retry
+	Pause       Pause
 	Ordered     bool // the events of one key one after the other
 	Concurrency int
 	RateLimit   float64 // requests a second; 0 for none
+
+	shown shownURL // URL for templates
 }
 
 // Header is a header whose value is rendered for each delivery.
@@ -38,34 +43,20 @@ type Header struct {
 	Value *transforms.Template
 }
 
-// Signature is one signature on every request.
-type Signature struct {
-	Signer *signing.Signer
-	Keys   []Key // the current one first
-}
-
-// Key is a signing key and when it stops being used; never if zero.
-type Key struct {
-	Key     signing.Key
-	Expires time.Time
-}
-
-// keys returns the keys that sign at now.
-func (s *Signature) keys(now time.Time) []signing.Key {
-	keys := make([]signing.Key, 0, len(s.Keys))
-	for _, k := range s.Keys {
-		if k.Expires.IsZero() || now.Before(k.Expires) {
-			keys = append(keys, k.Key)
-		}
-	}
-	return keys
-}
-
 // Retry is a retry schedule.
 type Retry struct {
 	Schedule []time.Duration // the waits after the first try; empty means one try
 	Jitter   float64         // each wait is spread over ± this share of it
 	MaxAge   time.Duration   // after the event's commit no retry begins; 0 for no bound
+	StopOn   []StatusRange   // answers after which there is no retry
+}
+
+// StatusRange is the HTTP status codes from First to Last, both included.
+type StatusRange struct{ First, Last int }
+
+// stops reports whether an answer of this status ends a delivery.
+func (r Retry) stops(status int) bool {
+	return slices.ContainsFunc(r.StopOn, func(s StatusRange) bool { return s.First <= status && status <= s.Last })
 }
 
 // Next returns the wait before the next try of a delivery that was tried

@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"net/url"
 	"testing"
 	"time"
 
@@ -71,7 +72,17 @@ func TestRender(t *testing.T) {
 		err     string
 	}{
 		{name: "the payload as it is", body: ""},
-		{name: "compact", change: func(ep *Endpoint) { ep.Compact = true }, body: `{"a":"<&>\u2028"}`},
+		{name: "compact", change: func(ep *Endpoint) { ep.Form = Compact }, body: `{"a":"<&>\u2028"}`},
+		{name: "stringify", change: func(ep *Endpoint) { ep.Form = Stringify }, body: "{\"a\":\"<&>\u2028\"}"},
+		{
+			name: "a payload in a form",
+			change: func(ep *Endpoint) {
+				ep.Form, ep.ContentType = Compact, "application/x-www-form-urlencoded"
+				ep.Body = template(t, "payload={{ urlquery .Payload }}")
+			},
+			body: "payload=%7B%22a%22%3A%22%3C%26%3E%5Cu2028%22%7D",
+		},
+		{name: "the payload alone in a form", change: func(ep *Endpoint) { ep.Form, ep.ContentType = Compact, "text/plain" }, body: `{"a":"<&>\u2028"}`},
 		{
 			name: "a template",
 			change: func(ep *Endpoint) {
@@ -90,6 +101,26 @@ func TestRender(t *testing.T) {
 			name:   "a header with a line break",
 			change: func(ep *Endpoint) { ep.Headers = []Header{{"X-Event", template(t, `{{ index .Event.Headers "x" }}`)}} },
 			err:    "render header X-Event: the value holds a control character, e.g. a line break",
+		},
+		{
+			name: "the URL without its credentials",
+			change: func(ep *Endpoint) {
+				ep.URL.User = url.UserPassword("posthorn", "hunter2")
+				ep.Headers = []Header{{"X-To", template(t, "{{ .Endpoint.URL }}")}}
+				ep.Body = template(t, "{{ json .Endpoint.URL }}")
+			},
+			body:    `"http://receiver.test/hook"`,
+			headers: [][2]string{{"Content-Type", "application/json"}, {"X-To", "http://receiver.test/hook"}, {"User-Agent", "test"}, {"Traceparent", "00-1-2-01"}},
+		},
+		{
+			name: "headers that the event lacks",
+			change: func(ep *Endpoint) {
+				ep.Headers = []Header{{"X-Note", template(t, "{{ .Event.Headers.note }}")}}
+				ep.Body = template(t, `{{ default "none" .Event.Headers.note | json }}`)
+			},
+			event:   &event.Event{Type: "a.b", Payload: []byte(`{}`)},
+			body:    `"none"`,
+			headers: [][2]string{{"Content-Type", "application/json"}, {"X-Note", ""}, {"User-Agent", "test"}},
 		},
 		{name: "an event that cannot be delivered", event: &event.Event{Invalid: "the payload is not JSON"}, err: "the payload is not JSON"},
 	}

@@ -22,11 +22,19 @@ import (
 type fakeLedger struct {
 	mu      sync.Mutex
 	queue   []*ledger.Record
+	news    chan struct{} // something is in queue
 	pending map[uuid.UUID]*row
 	final   map[uuid.UUID]ledger.State
 	puts    int // records of deliveries that were not final
 	random  *rand.Rand
 	settled func(*ledger.Record)
+
+	change  ledger.Change // the newest of the endpoint
+	reasons []string      // of every Hold
+	health  ledger.Health // the newest
+	// gate, if set, is called before a query answers what it read and before
+	// Hold and SetHealth write, and may take its time or refuse.
+	gate func(ctx context.Context, call string) error
 }
 
 type row struct {
@@ -36,18 +44,55 @@ type row struct {
 }
 
 func newFakeLedger(seed uint64) *fakeLedger {
-	return &fakeLedger{pending: map[uuid.UUID]*row{}, final: map[uuid.UUID]ledger.State{}, random: rand.New(rand.NewPCG(seed, 1))}
+	return &fakeLedger{news: make(chan struct{}, 1), change: ledger.Change{State: ledger.Enabled}, pending: map[uuid.UUID]*row{}, final: map[uuid.UUID]ledger.State{}, random: rand.New(rand.NewPCG(seed, 1))}
+}
+
+func (f *fakeLedger) pass(ctx context.Context, call string) error {
+	f.mu.Lock()
+	gate := f.gate
+	f.mu.Unlock()
+	if gate == nil {
+		return nil
+	}
+	return gate(ctx, call)
+}
+
+// guard sets the gate.
+func (f *fakeLedger) guard(gate func(ctx context.Context, call string) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gate = gate
+}
+
+// linger returns after d, or when ctx ends.
+func linger(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
 }
 
 func (f *fakeLedger) Put(r *ledger.Record) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.queue = append(f.queue, r)
+	select {
+	case f.news <- struct{}{}:
+	default:
+	}
 }
 
 // run commits what was put, in order, in batches of any size.
 func (f *fakeLedger) run(ctx context.Context) {
-	for ctx.Err() == nil {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.news:
+		}
 		f.rest(ctx)
 		f.mu.Lock()
 		n := 0
@@ -55,7 +100,12 @@ func (f *fakeLedger) run(ctx context.Context) {
 			n = 1 + f.random.IntN(len(f.queue))
 		}
 		batch := f.queue[:n]
-		f.queue = slices.Clone(f.queue[n:])
+		if f.queue = slices.Clone(f.queue[n:]); len(f.queue) > 0 {
+			select {
+			case f.news <- struct{}{}:
+			default:
+			}
+		}
 		for _, r := range batch {
 			f.commit(r)
 		}
@@ -74,12 +124,7 @@ func (f *fakeLedger) rest(ctx context.Context) {
 	f.mu.Lock()
 	d := time.Duration(f.random.IntN(20)) * time.Millisecond
 	f.mu.Unlock()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	_ = linger(ctx, d)
 }
 
 func (f *fakeLedger) commit(r *ledger.Record) {
@@ -115,6 +160,9 @@ func (f *fakeLedger) Claim(ctx context.Context, c ledger.Claim) (ledger.Page, er
 	page := f.page(c)
 	f.mu.Unlock()
 	f.rest(ctx)
+	if err := f.pass(ctx, "claim"); err != nil {
+		return page, err
+	}
 	return page, ctx.Err()
 }
 
@@ -123,7 +171,7 @@ func (f *fakeLedger) page(c ledger.Claim) ledger.Page {
 	now := time.Now()
 	var rows []*row
 	for _, r := range f.pending {
-		if r.State != ledger.Pending || slices.Contains(c.Exclude, r.ID) || c.Retries && r.Attempts == 0 || r.blocked {
+		if r.State != ledger.Pending || slices.Contains(c.Exclude, r.ID) || c.Retries && r.Attempts == 0 || r.blocked || r.Request == nil && slices.Contains(c.Except, r.Event.Type) {
 			continue
 		}
 		if wait := r.due.Sub(now); wait > 0 {
@@ -166,12 +214,20 @@ func (f *fakeLedger) page(c ledger.Claim) ledger.Page {
 	return page
 }
 
+// claimed returns what a relay reads of a row: an event of its own.
 func claimed(r *row) ledger.Claimed {
-	return ledger.Claimed{ID: r.ID, Event: r.Event, Attempts: r.Attempts, Request: r.Request, KeyHash: r.KeyHash}
+	e := &event.Event{
+		Position: r.Event.Position, ID: r.Event.ID, Type: r.Event.Type, Tenant: r.Event.Tenant, Key: r.Event.Key, Payload: r.Event.Payload,
+		Headers: r.Event.Headers, CreatedAt: r.Event.CreatedAt, CommittedAt: r.Event.CommittedAt, Invalid: r.Event.Invalid,
+	}
+	return ledger.Claimed{ID: r.ID, Event: e, Attempts: r.Attempts, Request: r.Request, KeyHash: r.KeyHash}
 }
 
-func (f *fakeLedger) BacklogOf(context.Context, uuid.UUID) (ledger.Backlog, error) {
-	return ledger.Backlog{}, errors.New("not asked for")
+func (f *fakeLedger) BacklogOf(ctx context.Context, _ uuid.UUID) (ledger.Backlog, error) {
+	f.mu.Lock()
+	b := ledger.Backlog{Rows: int64(len(f.pending)), NextDue: 0}
+	f.mu.Unlock()
+	return b, f.pass(ctx, "backlog")
 }
 
 func (f *fakeLedger) BlockedKeys(ctx context.Context, _ uuid.UUID, limit int) (map[int64]event.Position, bool, error) {
@@ -200,11 +256,56 @@ func (f *fakeLedger) StillBlocked(ctx context.Context, _ uuid.UUID, keys []int64
 	return blocked, nil
 }
 
-func (f *fakeLedger) Changed(context.Context, time.Time) (map[uuid.UUID]time.Time, error) {
-	return nil, nil
+func (f *fakeLedger) Changed(ctx context.Context, _ time.Time) (map[uuid.UUID]ledger.Change, error) {
+	f.mu.Lock()
+	change := f.change
+	f.mu.Unlock()
+	return map[uuid.UUID]ledger.Change{event.EndpointID("e"): change}, f.pass(ctx, "changed")
 }
 
-func (f *fakeLedger) SetFailing(context.Context, uuid.UUID, bool) error { return nil }
+func (f *fakeLedger) Hold(ctx context.Context, _ uuid.UUID, state ledger.EndpointState, reason string) error {
+	if err := f.pass(ctx, "hold"); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.change = ledger.Change{At: time.Now(), State: state, Reason: reason}
+	f.reasons = append(f.reasons, reason)
+	return nil
+}
+
+// set does what an operator does: pause or resume.
+func (f *fakeLedger) set(state ledger.EndpointState) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.change = ledger.Change{At: time.Now(), State: state}
+}
+
+func (f *fakeLedger) held() (ledger.EndpointState, []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.change.State, slices.Clone(f.reasons)
+}
+
+func (f *fakeLedger) SetHealth(ctx context.Context, _ uuid.UUID, h ledger.Health) error {
+	if err := f.pass(ctx, "health"); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.health = h
+	return nil
+}
+
+// retryAll does what an operator does: makes what is pending due now.
+func (f *fakeLedger) retryAll() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.pending {
+		r.due = time.Now()
+	}
+	f.change.At = time.Now()
+}
 
 func (f *fakeLedger) finished() int {
 	f.mu.Lock()

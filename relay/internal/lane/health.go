@@ -16,7 +16,9 @@ const (
 // health is whether an endpoint is failing, and when to try whether it is back.
 type health struct {
 	failing bool
-	row     int // failed attempts in a row
+	row     int       // failed attempts in a row
+	since   time.Time // of the first of them
+	dirty   bool      // the ledger is to know
 	wait    time.Duration
 	probeAt time.Time
 	probing bool // the one try is on its way
@@ -27,18 +29,22 @@ func (h *health) note(well, probe bool, now time.Time) {
 	if probe {
 		h.probing = false
 	}
+	if well {
+		*h = health{dirty: h.dirty || h.row > 0}
+		return
+	}
+	if h.row++; h.row == 1 {
+		h.since = now
+	}
+	h.dirty = true
 	switch {
-	case well:
-		*h = health{}
 	case h.failing:
 		if probe {
 			h.wait = min(2*h.wait, probeLast)
 			h.probeAt = now.Add(h.wait)
 		}
-	default:
-		if h.row++; h.row >= failAfter {
-			h.failing, h.wait, h.probeAt = true, probeFirst, now.Add(probeFirst)
-		}
+	case h.row >= failAfter:
+		h.failing, h.wait, h.probeAt = true, probeFirst, now.Add(probeFirst)
 	}
 }
 

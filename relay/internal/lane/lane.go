@@ -1,9 +1,11 @@
 package lane
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,6 +25,8 @@ type delivery struct {
 
 	rendered int64 // bytes of request that are charged to the buffer
 
+	raw     bool      // waits for its event's transforms
+	turn    bool      // it is next of its key, or in no order
 	fresh   bool      // from the stream, and not settled yet
 	stored  bool      // stands in the ledger's pending
 	sending bool      // stands there as sending: nobody claims it
@@ -36,17 +40,22 @@ func newDelivery(id uuid.UUID, e *event.Event) *delivery {
 	return &delivery{id: id, event: e, fresh: true}
 }
 
+// sends reports whether an attempt of the delivery makes a request.
+func (d *delivery) sends() bool { return d.request != nil || d.event.Made.Load().Sends() }
+
 // bytes is what the delivery counts as in its lane's queue.
 func (d *delivery) bytes() int64 { return d.event.Size() }
 
 // lane is the way to one endpoint. What is not in memory is in the ledger.
 type lane struct {
-	set     *Set
-	ep      *Endpoint
-	limiter *rate.Limiter // nil for no limit
+	set      *Set
+	ep       *Endpoint
+	limiter  *rate.Limiter  // nil for no limit
+	failures rate.Sometimes // how often a failure is logged
 
 	mu      sync.Mutex
 	ready   fifo                    // may be sent now
+	raw     map[*delivery]struct{}  // could be ready if their events were transformed
 	keys    map[int64]*run          // keys of which something is in memory
 	flying  []*delivery             // requests being made
 	held    map[uuid.UUID]*delivery // claimed from the ledger; what became of them is not committed
@@ -56,8 +65,12 @@ type lane struct {
 
 	overflow bool // everything parks until the backlog is short
 	health   health
+	healthAt time.Time // when the ledger may be told of health again
+	telling  bool      // it is being told
 	pace     pace
+	disabled atomic.Bool // that nothing more is matched, for the router
 
+	standing
 	backlog
 }
 
@@ -65,11 +78,15 @@ type lane struct {
 // others wait behind it in order.
 type run struct{ behind []*delivery }
 
-func newLane(s *Set, ep *Endpoint, b ledger.Backlog) *lane {
-	l := &lane{set: s, ep: ep, keys: map[int64]*run{}, held: map[uuid.UUID]*delivery{}}
+func newLane(s *Set, ep *Endpoint, b ledger.Backlog, before ledger.Standing) *lane {
+	l := &lane{set: s, ep: ep, keys: map[int64]*run{}, held: map[uuid.UUID]*delivery{}, raw: map[*delivery]struct{}{}}
+	l.state = cmp.Or(before.State, ledger.Enabled)
+	l.disabled.Store(l.state == ledger.Disabled)
+	l.health.row, l.health.since = before.Failures, time.Now().Add(-before.FailingFor)
 	if ep.RateLimit > 0 {
 		l.limiter = rate.NewLimiter(rate.Limit(ep.RateLimit), max(1, int(ep.RateLimit/10)))
 	}
+	l.failures = rate.Sometimes{First: 10, Interval: time.Second}
 	l.backlog = newBacklog(b, time.Now())
 	return l
 }
@@ -83,6 +100,8 @@ func (l *lane) enqueue(ctx context.Context, d *delivery) {
 		d.keyHash = &hash
 	}
 	switch {
+	case !l.open():
+		l.park(d, l.parked())
 	case l.overflow:
 		l.park(d, "overflow")
 	case l.health.failing:
@@ -94,11 +113,22 @@ func (l *lane) enqueue(ctx context.Context, d *delivery) {
 	}
 }
 
+// refuse records a delivery that is not even tried as failed.
+func (l *lane) refuse(ctx context.Context, d *delivery, why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o := outcome{state: ledger.Failed, err: why}
+	l.put(d, o)
+	l.set.opts.Meter.Finished(l.ep.Name, o.state)
+	l.logFailure(ctx, d, o)
+}
+
 // admit puts a delivery into memory: ready, or behind others of its key.
 func (l *lane) admit(ctx context.Context, d *delivery) {
 	d.waiting = time.Now()
 	l.waits++
 	l.bytes += d.bytes()
+	d.raw = d.request == nil && l.set.stage.await(ctx, l, d)
 	if d.keyHash != nil {
 		if r, busy := l.keys[*d.keyHash]; busy {
 			r.behind = append(r.behind, d)
@@ -106,13 +136,41 @@ func (l *lane) admit(ctx context.Context, d *delivery) {
 		}
 		l.keys[*d.keyHash] = &run{}
 	}
+	l.advance(ctx, d)
+}
+
+// advance makes a delivery whose turn it is ready, once its event is
+// transformed.
+func (l *lane) advance(ctx context.Context, d *delivery) {
+	if d.turn = true; d.raw {
+		l.raw[d] = struct{}{}
+		return
+	}
 	l.ready.push(d)
 	l.hire(ctx)
 }
 
+// transformed says that d's event is.
+func (l *lane) transformed(ctx context.Context, d *delivery) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !d.raw { // it was taken out of memory meanwhile
+		return
+	}
+	d.raw = false
+	if d.stored { // its event is its alone, and in no buffer
+		d.rendered = growth(d.event, d.event.Made.Load())
+		l.set.buffer.add(d.rendered)
+	}
+	if d.turn {
+		delete(l.raw, d)
+		l.advance(ctx, d)
+	}
+}
+
 // hire starts a worker if there is work for one more.
 func (l *lane) hire(ctx context.Context) {
-	if l.workers >= l.ep.Concurrency || l.ready.len() == 0 || !l.set.startable() {
+	if l.workers >= l.ep.Concurrency || l.ready.len() == 0 || !l.open() || !l.set.startable() {
 		return
 	}
 	l.workers++
@@ -123,41 +181,50 @@ func (l *lane) hire(ctx context.Context) {
 
 // serve makes attempts until nothing is ready.
 func (l *lane) serve(ctx context.Context) {
-	for l.paced(ctx) {
-		d := l.start()
-		if d == nil {
+	for {
+		limited := l.limited()
+		if limited && l.limiter.Wait(ctx) != nil { // ctx ended: the lane is over
 			return
 		}
-		l.finish(ctx, d, l.attempt(ctx, d))
+		d, more := l.start(limited)
+		if d != nil {
+			l.finish(ctx, d, l.attempt(ctx, d))
+		} else if !more {
+			return
+		}
 	}
 }
 
-// paced waits until the rate limit admits a request. It returns false when ctx
-// ended first: the lane is over.
-func (l *lane) paced(ctx context.Context) bool {
-	return l.limiter == nil || l.waiting() == 0 || l.limiter.Wait(ctx) == nil
-}
-
-// start takes the next delivery, or returns nil and lets the worker go.
-func (l *lane) start() *delivery {
+// limited reports whether the next delivery must wait for the rate limit: one
+// that makes no request need not.
+func (l *lane) limited() bool {
+	if l.limiter == nil {
+		return false
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ready.len() == 0 || !l.set.startable() {
+	return l.ready.len() > 0 && l.ready.first().sends()
+}
+
+// start takes the next delivery. Without one it returns false and lets the
+// worker go; with true the next must wait for the rate limit, which admitted
+// says was asked.
+func (l *lane) start(admitted bool) (*delivery, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ready.len() == 0 || !l.open() || !l.set.startable() {
 		l.workers--
-		return nil
+		return nil, false
+	}
+	if l.limiter != nil && !admitted && l.ready.first().sends() { // another worker took the one before it
+		return nil, true
 	}
 	d := l.ready.pop()
 	l.waits--
 	l.bytes -= d.bytes()
 	d.started, d.slot = time.Now(), len(l.flying)
 	l.flying = append(l.flying, d)
-	return d
-}
-
-func (l *lane) waiting() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.waits
+	return d, true
 }
 
 func (l *lane) waitingBytes() int64 {
@@ -184,7 +251,7 @@ func (l *lane) finish(ctx context.Context, d *delivery, o outcome) {
 		l.again(d)
 		return
 	}
-	if o.tried {
+	if o.tried || o.raw {
 		d.attempts++
 	}
 	l.pace.count()
@@ -195,20 +262,40 @@ func (l *lane) finish(ctx context.Context, d *delivery, o outcome) {
 		return
 	}
 	l.set.opts.Meter.Finished(l.ep.Name, o.state)
-	if o.state == ledger.Delivered {
+	switch o.state {
+	case ledger.Delivered:
 		l.set.opts.Meter.Delivered(time.Since(d.event.CommittedAt))
+	case ledger.Failed:
+		l.logFailure(ctx, d, o)
 	}
-	if l.health.failing {
+	switch {
+	case !l.open():
+		l.scatter(d, l.parked())
+	case l.health.failing:
 		l.scatter(d, "endpoint failing")
-		return
+	default:
+		l.succeed(ctx, d)
+		l.hire(ctx)
 	}
-	l.succeed(d)
-	l.hire(ctx)
+}
+
+// logFailure says that a delivery failed for good. The ledger has them all:
+// of an endpoint that fails everything, some are logged.
+func (l *lane) logFailure(ctx context.Context, d *delivery, o outcome) {
+	l.failures.Do(func() {
+		l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "delivery failed", slog.String("endpoint", l.ep.Name), slog.String("delivery", d.id.String()),
+			slog.String("type", d.event.Type), slog.Int("attempts", d.attempts), slog.String("err", o.err))
+	})
 }
 
 // again puts a delivery back to where it was: whoever has the slot next sends
 // it, be it us.
 func (l *lane) again(d *delivery) {
+	if !l.open() {
+		l.park(d, l.parked())
+		l.scatter(d, l.parked())
+		return
+	}
 	l.waits++
 	l.bytes += d.bytes()
 	l.ready.pushFirst(d)
@@ -217,7 +304,10 @@ func (l *lane) again(d *delivery) {
 // judgeHealth counts an attempt for or against the endpoint.
 func (l *lane) judgeHealth(ctx context.Context, d *delivery, o outcome) {
 	if !o.tried { // says nothing about the endpoint
-		l.health.probing = l.health.probing && !d.probe
+		if d.probe {
+			l.health.probing = false
+			l.set.poke(l) // for the next one: this one cost the endpoint nothing
+		}
 		return
 	}
 	was := l.health.failing
@@ -225,10 +315,13 @@ func (l *lane) judgeHealth(ctx context.Context, d *delivery, o outcome) {
 	if l.health.failing != was {
 		l.turned(ctx)
 	}
+	if state, why := l.halt(o, time.Now()); state != ledger.Enabled {
+		l.hold(ctx, state, why)
+	}
 }
 
 // succeed lets the next of d's key go, which is final.
-func (l *lane) succeed(d *delivery) {
+func (l *lane) succeed(ctx context.Context, d *delivery) {
 	if d.keyHash == nil {
 		return
 	}
@@ -237,8 +330,9 @@ func (l *lane) succeed(d *delivery) {
 		delete(l.keys, *d.keyHash)
 		return
 	}
-	l.ready.push(r.behind[0])
+	next := r.behind[0]
 	r.behind = r.behind[1:]
+	l.advance(ctx, next)
 }
 
 // scatter takes what waits behind d out of memory: d is not final, and nothing
@@ -262,6 +356,11 @@ func (l *lane) expel(d *delivery, reason string) {
 	if d.probe {
 		l.health.probing = false
 	}
+	if d.raw {
+		d.raw = false
+		delete(l.raw, d)
+		l.set.stage.leave(d)
+	}
 	if d.stored && !d.sending {
 		l.set.buffer.release(d.rendered)
 		l.letGo(d)
@@ -278,6 +377,7 @@ func (l *lane) expelAll(reason string) {
 		l.expel(d, reason)
 		l.scatter(d, reason)
 	}
+	l.expelRaw(reason, func(*delivery) bool { return true })
 	for _, d := range l.flying { // what waits behind requests in flight
 		if d.keyHash == nil {
 			continue
@@ -287,6 +387,17 @@ func (l *lane) expelAll(reason string) {
 			l.expel(next, reason)
 		}
 		r.behind = nil
+	}
+}
+
+// expelRaw takes what waits for its event's transforms out of memory, if which
+// says so.
+func (l *lane) expelRaw(reason string, which func(d *delivery) bool) {
+	for d := range l.raw {
+		if which(d) {
+			l.expel(d, reason)
+			l.scatter(d, reason)
+		}
 	}
 }
 
@@ -303,17 +414,16 @@ func (l *lane) turned(ctx context.Context) {
 		level, text = slog.LevelWarn, "endpoint is failing, its first attempts are parked"
 	}
 	l.set.opts.Logger.LogAttrs(ctx, level, text, slog.String("endpoint", l.ep.Name))
-	l.set.spawn(func() {
-		if err := l.set.opts.Store.SetFailing(ctx, l.ep.ID, failing); err != nil && ctx.Err() == nil {
-			l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "endpoint's state not recorded", slog.String("endpoint", l.ep.Name), slog.Any("err", err))
-		}
-	})
+	l.healthAt = time.Time{} // worth telling at once
 }
 
 func (l *lane) status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Status{Endpoint: l.ep.Name, InFlight: len(l.flying), Waiting: l.waits, Pending: l.stored, Failing: l.health.failing, Overflow: l.overflow}
+	return Status{
+		Endpoint: l.ep.Name, InFlight: len(l.flying), Waiting: l.waits, Pending: l.stored,
+		Failing: l.health.failing, Overflow: l.overflow, State: l.state,
+	}
 }
 
 // fifo is a queue of deliveries.
@@ -323,6 +433,9 @@ type fifo struct {
 }
 
 func (q *fifo) len() int { return len(q.items) - q.head }
+
+// first returns the next. There must be one.
+func (q *fifo) first() *delivery { return q.items[q.head] }
 
 // firstFresh returns the first that is not settled, or nil.
 func (q *fifo) firstFresh() *delivery {

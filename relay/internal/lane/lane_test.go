@@ -48,12 +48,29 @@ type bench struct {
 
 func newBench(t *testing.T, ep *Endpoint, seed uint64, buffer int64, answer func(q *egress.Request) (int, time.Duration)) *bench {
 	t.Helper()
+	return newStandingBench(t, ep, nil, seed, buffer, answer)
+}
+
+// newStandingBench is newBench with what a relay before left behind.
+func newStandingBench(t *testing.T, ep *Endpoint, standings map[uuid.UUID]ledger.Standing, seed uint64, buffer int64, answer func(q *egress.Request) (int, time.Duration)) *bench {
+	t.Helper()
+	b := prepareBench(ep, standings, seed, buffer, answer)
+	b.start(t)
+	return b
+}
+
+// prepareBench returns a bench that does not run yet.
+func prepareBench(ep *Endpoint, standings map[uuid.UUID]ledger.Standing, seed uint64, buffer int64, answer func(q *egress.Request) (int, time.Duration)) *bench {
 	b := &bench{ledger: newFakeLedger(seed)}
 	b.set = NewSet(Options{
 		Endpoints: []*Endpoint{ep}, Store: b.ledger, Sender: &fakeSender{answer}, Permit: func() bool { return true },
 		Buffer: buffer, MaxHold: 3 * time.Second, Meter: noMeter{}, Logger: slog.New(slog.DiscardHandler),
-	}, nil)
+	}, nil, standings)
 	b.set.Passed()
+	return b
+}
+
+func (b *bench) start(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { b.ledger.run(ctx) })
@@ -63,23 +80,30 @@ func newBench(t *testing.T, ep *Endpoint, seed uint64, buffer int64, answer func
 		}
 	})
 	b.stop = func() { cancel(); running.Wait() }
-	return b
 }
 
 // offer gives the lane n events, as fast as the buffer admits them.
 func (b *bench) offer(ctx context.Context, n int, key func(i int) string) {
 	for i := range n {
-		e := &event.Event{
-			ID: uuid.NewSHA1(uuid.Nil, fmt.Append(nil, i)), Type: "t", Key: key(i), CommittedAt: time.Now(),
-			Position: event.Position{LSN: event.LSN(1 + i/3), Index: int64(i % 3)},
-			Payload:  fmt.Appendf(nil, `{"n":%d,"key":%q}`, i, key(i)),
-		}
-		for !b.set.Admit(e) {
-			<-b.set.Room()
-		}
-		b.set.Share(e, 1)
-		b.set.Enqueue(ctx, 0, event.DeliveryID(e.ID, b.set.opts.Endpoints[0].ID), e)
+		b.offerOne(ctx, i, key(i))
 	}
+}
+
+func (b *bench) offerOne(ctx context.Context, i int, key string) {
+	b.give(ctx, &event.Event{
+		ID: uuid.NewSHA1(uuid.Nil, fmt.Append(nil, i)), Type: "t", Key: key, CommittedAt: time.Now(),
+		Position: event.Position{LSN: event.LSN(1 + i/3), Index: int64(i % 3)},
+		Payload:  fmt.Appendf(nil, `{"n":%d,"key":%q}`, i, key),
+	})
+}
+
+// give gives the lane an event once the buffer admits it.
+func (b *bench) give(ctx context.Context, e *event.Event) {
+	for !b.set.Admit(e) {
+		<-b.set.Room()
+	}
+	b.set.Share(e, 1)
+	b.set.Enqueue(ctx, 0, event.DeliveryID(e.ID, b.set.opts.Endpoints[0].ID), e)
 }
 
 // eventually waits, in the bubble's time, until done.
@@ -90,7 +114,7 @@ func eventually(t *testing.T, limit time.Duration, done func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not done after %s", limit)
 		}
-		<-time.After(10 * time.Millisecond) // of the bubble's clock
+		<-time.After(max(10*time.Millisecond, limit/10_000)) // of the bubble's clock
 	}
 }
 
@@ -104,23 +128,97 @@ type sent struct {
 // is sent only when the ones before of its key are final, and never again when
 // it is final itself.
 func TestKeyOrderHoldsWhateverHappens(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { checkKeyOrder(t, seed) })
+			synctest.Test(t, func(t *testing.T) { checkKeyOrder(t, seed, false) })
 		})
 	}
 }
 
-func checkKeyOrder(t *testing.T, seed uint64) {
+// TestNothingIsLostWhateverIsPaused does the same to an endpoint that is
+// paused and resumed at any time, by operators and by its rules, with a ledger
+// that is very late at times, and holds that all is sent in the end, and that
+// nothing is sent or waits in memory while it is paused, once the lane had the
+// time to notice.
+func TestNothingIsLostWhateverIsPaused(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(40) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { checkKeyOrder(t, seed, true) })
+		})
+	}
+}
+
+// turner pauses and resumes the endpoint of a fakeLedger until its time is
+// over, then resumes it for good.
+type turner struct {
+	*bench
+	random *rand.Rand
+	until  time.Time
+	paused atomic.Int64 // since when by us, in nanoseconds; 0 while it is not
+}
+
+func (u *turner) run(t *testing.T) {
+	for time.Now().Before(u.until) {
+		<-time.After(time.Duration(u.random.IntN(4000)) * time.Millisecond)
+		if waiting := u.set.Statuses()[0].Waiting; u.noticed() && waiting > 0 {
+			t.Errorf("%d deliveries wait in memory while the endpoint is paused", waiting)
+		}
+		state := []ledger.EndpointState{ledger.Enabled, ledger.Paused, ledger.Paused, ledger.Disabled}[u.random.IntN(4)]
+		if state == ledger.Enabled {
+			u.paused.Store(0)
+		} else {
+			u.paused.CompareAndSwap(0, time.Now().UnixNano())
+		}
+		u.ledger.set(state)
+	}
+	u.paused.Store(0)
+	for u.ledger.finished() < keyOrderEvents { // its rules pause it too
+		if state, _ := u.ledger.held(); state != ledger.Enabled { // a needless touch would rescue what is stuck
+			u.ledger.set(ledger.Enabled)
+		}
+		<-time.After(30 * time.Second)
+	}
+}
+
+// noticed reports whether the lane should have noticed a pause by now.
+func (u *turner) noticed() bool {
+	since := u.paused.Load()
+	return since != 0 && time.Since(time.Unix(0, since)) > changedEvery+100*time.Millisecond
+}
+
+// sometimesLate is a gate at which claims and holds now and then take long.
+func sometimesLate(random *rand.Rand) func(context.Context, string) error {
+	var mu sync.Mutex
+	return func(ctx context.Context, call string) error {
+		mu.Lock()
+		late := call != "changed" && call != "backlog" && random.Float64() < 0.1
+		d := time.Duration(random.IntN(3000)) * time.Millisecond
+		mu.Unlock()
+		if !late {
+			return nil
+		}
+		return linger(ctx, d)
+	}
+}
+
+const keyOrderEvents = 400
+
+func checkKeyOrder(t *testing.T, seed uint64, turned bool) {
 	random := rand.New(rand.NewPCG(seed, 2))
-	const n = 400
+	const n = keyOrderEvents
 	keys := 1 + random.IntN(12)
 	schedule := []time.Duration{200 * time.Millisecond, time.Second, time.Second, time.Second, 2 * time.Second}
 	ep := testEndpoint(t, func(ep *Endpoint) {
 		ep.Ordered, ep.Concurrency = true, 1+random.IntN(16)
 		ep.Retry = Retry{Schedule: schedule, Jitter: 0.5}
 	})
+	if turned {
+		ep.Pause = Pause{OnExhausted: random.IntN(2) == 0, ConsecutiveFailures: random.IntN(3) * 20}
+	}
 	var mu sync.Mutex
+	var turns turner
 	tries := map[int]int{}
 	ended := map[string]int{} // by key, the newest event that is final, +1
 	failShare := random.Float64() * 0.6
@@ -138,6 +236,12 @@ func checkKeyOrder(t *testing.T, seed uint64) {
 		if s.N < ended[s.Key] {
 			t.Errorf("event %d was sent again after it was final", s.N)
 		}
+		if turned && random.Float64() < 0.02 {
+			return notPermitted, time.Duration(random.IntN(2000)) * time.Millisecond
+		}
+		if turns.noticed() {
+			t.Errorf("event %d was sent while the endpoint was paused", s.N)
+		}
 		tries[s.N]++
 		after := time.Duration(random.IntN(50)) * time.Millisecond
 		if random.Float64() < 0.02 {
@@ -153,11 +257,26 @@ func checkKeyOrder(t *testing.T, seed uint64) {
 		ended[s.Key] = s.N + 1
 		return 200, after
 	})
+	if seed%3 == 0 {
+		b.transform(sometimesSlow(rand.New(rand.NewPCG(seed, 4))))
+	}
 	if random.IntN(2) == 0 {
 		b.set.lanes[0].maxKeys = random.IntN(4) // fewer than there are
 	}
-	b.offer(t.Context(), n, func(i int) string { return fmt.Sprint("k", i%keys) })
+	var turning sync.WaitGroup
+	if turned {
+		turns.bench, turns.random, turns.until = b, rand.New(rand.NewPCG(seed, 3)), time.Now().Add(time.Minute)
+		b.ledger.guard(sometimesLate(rand.New(rand.NewPCG(seed, 4))))
+		turning.Go(func() { turns.run(t) })
+	}
+	for i := range n {
+		b.offerOne(t.Context(), i, fmt.Sprint("k", i%keys))
+		if turned && i%10 == 0 { // else all is parked by the first pause
+			<-time.After(time.Second)
+		}
+	}
 	eventually(t, 6*time.Hour, func() bool { return b.ledger.finished() == n })
+	turning.Wait()
 	b.stop()
 	if len(b.ledger.pending) != 0 {
 		t.Errorf("%d deliveries are left in pending", len(b.ledger.pending))

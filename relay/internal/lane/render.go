@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"mime"
+	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/google/uuid"
 
@@ -63,24 +65,73 @@ type view struct {
 	made     *transforms.View
 }
 
+// shownURL is an endpoint's URL as templates see it, made when one looks first.
+type shownURL struct {
+	once sync.Once
+	text string
+}
+
+func (s *shownURL) of(u *url.URL) string {
+	s.once.Do(func() { s.text = transforms.EndpointURL(u) })
+	return s.text
+}
+
+// Form is how JSON is written before it is signed and sent.
+type Form int
+
+// The forms, as the configuration's key json names them.
+const (
+	Preserve Form = iota
+	Compact
+	Stringify
+)
+
+// apply returns src in the form. An error says that src is not JSON.
+func (f Form) apply(src []byte) (dst []byte, err error) {
+	switch f {
+	case Compact:
+		dst, err = transforms.Compact(nil, src)
+	case Stringify:
+		dst, err = transforms.Stringify(nil, src)
+	default:
+		return src, transforms.Valid(src)
+	}
+	return dst, err
+}
+
+// headers returns the event's headers, as the transforms left them.
+func (v *view) headers() (map[string]string, error) {
+	if made := v.event.Made.Load(); made != nil {
+		return made.Headers, nil
+	}
+	return v.event.HeaderMap()
+}
+
 func (v *view) get() (*transforms.View, error) {
 	if v.made != nil {
 		return v.made, nil
 	}
-	e := v.event
-	headers, err := e.HeaderMap()
+	e, eventType := v.event, v.event.Type
+	if made := e.Made.Load(); made != nil {
+		eventType = made.Type
+	}
+	headers, err := v.headers()
 	if err != nil {
 		return nil, err
 	}
-	object, action := transforms.SplitType(e.Type)
+	payload, err := v.payload()
+	if err != nil {
+		return nil, err
+	}
+	object, action := transforms.SplitType(eventType)
 	v.made = &transforms.View{
 		Event: transforms.Event{
-			ID: e.ID.String(), Type: e.Type, Object: object, Action: action,
+			ID: e.ID.String(), Type: eventType, Object: object, Action: action,
 			Tenant: e.Tenant, Key: e.Key, CreatedAt: e.CreatedAt, Headers: headers,
 		},
-		Payload:  transforms.JSON(e.Payload),
+		Payload:  transforms.JSON(payload),
 		Delivery: transforms.Delivery{ID: v.id.String(), CreatedAt: e.CommittedAt},
-		Endpoint: transforms.Endpoint{ID: v.endpoint.ID.String(), Name: v.endpoint.Name, URL: v.endpoint.URL.String(), Tenant: v.endpoint.Tenant},
+		Endpoint: transforms.Endpoint{ID: v.endpoint.ID.String(), Name: v.endpoint.Name, URL: v.endpoint.shown.of(v.endpoint.URL), Tenant: v.endpoint.Tenant},
 	}
 	return v.made, nil
 }
@@ -106,10 +157,7 @@ func (v *view) header(h Header) (string, error) {
 
 // traceparent returns the event's trace context, which is passed on.
 func (v *view) traceparent() (string, error) {
-	if len(v.event.Headers) == 0 {
-		return "", nil
-	}
-	headers, err := v.event.HeaderMap()
+	headers, err := v.headers()
 	if err != nil {
 		return "", err
 	}
@@ -119,44 +167,58 @@ func (v *view) traceparent() (string, error) {
 	return "", nil
 }
 
+// payload returns the payload as templates see it: as the transforms left it,
+// in the endpoint's form where that cannot be the body's, which is no JSON.
+func (v *view) payload() ([]byte, error) {
+	payload := v.event.Payload
+	if made := v.event.Made.Load(); made != nil {
+		payload = made.Payload
+	}
+	if v.endpoint.Form == Preserve || isJSON(v.endpoint.ContentType) {
+		return payload, nil
+	}
+	formed, err := v.endpoint.Form.apply(payload)
+	if err != nil {
+		return nil, fmt.Errorf("the payload is not JSON: %w", err)
+	}
+	return formed, nil
+}
+
 // body returns the rendered body, or nil when it is the payload as it is.
 func (v *view) body() ([]byte, error) {
-	ep := v.endpoint
-	body := v.event.Payload
-	whole := ep.Body.IsPayload()
-	if !whole {
-		made, err := v.get()
-		if err != nil {
-			return nil, err
+	body, err := v.written()
+	if err == nil && isJSON(v.endpoint.ContentType) && (v.endpoint.Form != Preserve || !v.endpoint.Body.IsPayload()) {
+		if body, err = v.endpoint.Form.apply(body); err != nil {
+			err = fmt.Errorf("the body is not JSON: %w", err)
 		}
-		var b bytes.Buffer
-		if err := ep.Body.Execute(transforms.LimitWriter(&b, maxBody), made); err != nil {
-			return nil, err
-		}
-		body = append([]byte{}, b.Bytes()...) // never nil, and no larger than it needs to be
 	}
-	switch {
-	case ep.Compact:
-		compact, err := transforms.Compact(nil, body)
-		if err != nil {
-			return nil, fmt.Errorf("the body is not JSON: %w", err)
-		}
-		if whole && len(compact) == len(body) {
-			return nil, nil
-		}
-		return compact, nil
-	case whole:
-		return nil, nil
-	case isJSON(ep.ContentType):
-		if err := transforms.Valid(body); err != nil {
-			return nil, fmt.Errorf("the body is not JSON: %w", err)
-		}
+	if err != nil || v.endpoint.Body.IsPayload() && bytes.Equal(body, v.event.Payload) {
+		return nil, err
 	}
 	return body, nil
 }
 
+// written returns what the body's template yields; never nil.
+func (v *view) written() ([]byte, error) {
+	if v.endpoint.Body.IsPayload() {
+		return v.payload()
+	}
+	made, err := v.get()
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	if err := v.endpoint.Body.Execute(transforms.LimitWriter(&b, maxBody), made); err != nil {
+		return nil, err
+	}
+	return append([]byte{}, b.Bytes()...), nil // no larger than it needs to be
+}
+
 // isJSON reports whether a body of this content type must be JSON.
 func isJSON(contentType string) bool {
+	if contentType == "application/json" {
+		return true // as nearly all
+	}
 	t, _, err := mime.ParseMediaType(contentType)
 	return err == nil && (t == "application/json" || strings.HasSuffix(t, "+json"))
 }

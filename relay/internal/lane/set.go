@@ -6,6 +6,7 @@ package lane
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/posthorn/posthorn/relay/internal/egress"
 	"github.com/posthorn/posthorn/relay/internal/event"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
+	"github.com/posthorn/posthorn/transforms"
 )
 
 // store is what the lanes need of the ledger; *ledger.Ledger satisfies it.
@@ -24,8 +26,9 @@ type store interface {
 	BacklogOf(ctx context.Context, endpoint uuid.UUID) (ledger.Backlog, error)
 	BlockedKeys(ctx context.Context, endpoint uuid.UUID, limit int) (map[int64]event.Position, bool, error)
 	StillBlocked(ctx context.Context, endpoint uuid.UUID, keys []int64) (map[int64]event.Position, error)
-	Changed(ctx context.Context, since time.Time) (map[uuid.UUID]time.Time, error)
-	SetFailing(ctx context.Context, endpoint uuid.UUID, failing bool) error
+	Changed(ctx context.Context, since time.Time) (map[uuid.UUID]ledger.Change, error)
+	Hold(ctx context.Context, endpoint uuid.UUID, state ledger.EndpointState, reason string) error
+	SetHealth(ctx context.Context, endpoint uuid.UUID, h ledger.Health) error
 }
 
 // sender makes one attempt; *egress.Client satisfies it.
@@ -55,6 +58,9 @@ type Options struct {
 	MaxHold time.Duration // how long one delivery may hold the slot, or one endpoint the reading
 	Meter   Meter
 	Logger  *slog.Logger
+	// Chains finds the transforms for events of a type: nil for none. It may
+	// find other ones from one call to the next; those before are retired then.
+	Chains func(eventType string) *transforms.Chain
 }
 
 // Set is all lanes. Use NewSet, then Run.
@@ -63,12 +69,15 @@ type Set struct {
 	lanes  []*lane
 	byID   map[uuid.UUID]*lane
 	buffer *buffer
+	stage  *stage
 
 	claimed  atomic.Int64  // bytes of claimed deliveries in memory
 	queries  chan struct{} // bounds the lanes' queries that run at once
 	wake     chan *lane    // lanes to look after before the next tick
 	stopping atomic.Bool
-	passed   atomic.Bool // the stream passed the highest recorded position
+	passed   atomic.Bool             // the stream passed the highest recorded position
+	holds    atomic.Int64            // how often a lane held its endpoint, or the ledger learnt of it
+	seen     map[uuid.UUID]time.Time // the newest change of each endpoint that the lanes know; watchChanges' own
 
 	work    sync.WaitGroup // workers and consultations
 	closing sync.RWMutex
@@ -81,13 +90,16 @@ type Set struct {
 // claimQueries is how many lanes may ask the ledger at once.
 const claimQueries = 4
 
-// NewSet returns the lanes of o.Endpoints, with what the ledger holds for them.
-func NewSet(o Options, backlogs map[uuid.UUID]ledger.Backlog) *Set {
-	s := &Set{opts: o, byID: make(map[uuid.UUID]*lane, len(o.Endpoints)), buffer: newBuffer(o.Buffer), queries: make(chan struct{}, claimQueries), wake: make(chan *lane, 64)}
+// NewSet returns the lanes of o.Endpoints, with what the ledger holds for them
+// and how they stood.
+func NewSet(o Options, backlogs map[uuid.UUID]ledger.Backlog, standings map[uuid.UUID]ledger.Standing) *Set {
+	s := &Set{opts: o, byID: make(map[uuid.UUID]*lane, len(o.Endpoints)), seen: make(map[uuid.UUID]time.Time, len(o.Endpoints)), buffer: newBuffer(o.Buffer), queries: make(chan struct{}, claimQueries), wake: make(chan *lane, 64)}
+	s.stage = newStage(s)
 	for _, ep := range o.Endpoints {
-		l := newLane(s, ep, backlogs[ep.ID])
+		l := newLane(s, ep, backlogs[ep.ID], standings[ep.ID])
 		s.lanes = append(s.lanes, l)
 		s.byID[ep.ID] = l
+		s.seen[ep.ID] = standings[ep.ID].At
 	}
 	return s
 }
@@ -136,14 +148,47 @@ const deliveryCost = 512
 func (s *Set) release(e *event.Event) {
 	if e.Held.Add(-1) == 0 {
 		s.buffer.release(e.Size())
+		s.shrink(e)
 		return
 	}
 	s.buffer.release(deliveryCost)
 }
 
+// grow charges what the transforms made of an event, as long as the event is
+// charged.
+func (s *Set) grow(e *event.Event, n int64) {
+	if n == 0 {
+		return
+	}
+	e.Grown.Add(n)
+	s.buffer.add(n)
+	s.stage.grown.Add(n)
+	if e.Held.Load() <= 0 { // it was settled meanwhile, or came from the ledger
+		s.shrink(e)
+	}
+}
+
+// shrink gives up what grow charged.
+func (s *Set) shrink(e *event.Event) {
+	if n := e.Grown.Swap(0); n > 0 {
+		s.stage.grown.Add(-n)
+		s.buffer.release(n)
+	}
+}
+
 // Enqueue gives the event's delivery to the lane of endpoint number i.
 func (s *Set) Enqueue(ctx context.Context, i int, id uuid.UUID, e *event.Event) {
 	s.lanes[i].enqueue(ctx, newDelivery(id, e))
+}
+
+// Disabled reports whether endpoint number i is disabled: nothing more is
+// matched for it.
+func (s *Set) Disabled(i int) bool { return s.lanes[i].disabled.Load() }
+
+// Refuse records the event's delivery to endpoint number i as failed, without
+// an attempt.
+func (s *Set) Refuse(ctx context.Context, i int, id uuid.UUID, e *event.Event, why string) {
+	s.lanes[i].refuse(ctx, newDelivery(id, e), why)
 }
 
 // Known tells the lanes that a delivery stands in the ledger already, so that
@@ -181,6 +226,7 @@ func (s *Set) Run(ctx context.Context) error {
 			l.look(ctx, time.Now())
 		case now := <-ticker.C:
 			s.judgeHold(ctx, now)
+			s.stage.resume(ctx)
 			for _, l := range s.lanes {
 				l.look(ctx, now)
 			}
@@ -207,13 +253,14 @@ func (s *Set) poke(l *lane) {
 }
 
 // Stop makes the lanes start nothing more and returns when their requests in
-// flight have ended, or with ctx's error when that ends first. Run must be
-// running and goes on.
+// flight have ended and the ledger knows which endpoints they paused or
+// disabled, or with ctx's error when that ends first. Run must be running and
+// goes on.
 func (s *Set) Stop(ctx context.Context) error {
 	s.stopping.Store(true)
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
-	for s.InFlight() > 0 {
+	for s.busy() {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -221,6 +268,16 @@ func (s *Set) Stop(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// busy reports whether requests are being made or their consequences are not
+// recorded.
+func (s *Set) busy() bool {
+	return slices.ContainsFunc(s.lanes, func(l *lane) bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.flying) > 0 || l.unwritten
+	})
 }
 
 // InFlight returns how many requests are being made.
@@ -245,6 +302,7 @@ type Status struct {
 	Pending  int64 // in the ledger
 	Failing  bool
 	Overflow bool
+	State    ledger.EndpointState
 }
 
 // Statuses returns how the lanes do, in the order of the configuration.
@@ -286,10 +344,10 @@ func (s *Set) judgeHold(ctx context.Context, now time.Time) {
 // an operator asked for.
 func (s *Set) watchChanges(ctx context.Context) {
 	var since time.Time
-	seen := make(map[uuid.UUID]time.Time)
 	ticker := time.NewTicker(changedEvery)
 	defer ticker.Stop()
-	for first := true; ; {
+	for {
+		holds := s.holds.Load()
 		changed, err := s.opts.Store.Changed(ctx, since)
 		if ctx.Err() != nil {
 			return
@@ -297,33 +355,26 @@ func (s *Set) watchChanges(ctx context.Context) {
 		if err != nil {
 			s.opts.Logger.LogAttrs(ctx, slog.LevelDebug, "endpoints not read", slog.Any("err", err))
 		}
-		for id, at := range changed {
-			if !first && !seen[id].Equal(at) {
-				s.refresh(ctx, id)
+		newest, all := since, true
+		for id, change := range changed {
+			if l, ok := s.byID[id]; ok && !s.seen[id].Equal(change.At) {
+				if !l.refresh(ctx, change, holds) {
+					all = false
+					continue
+				}
+				s.seen[id] = change.At
 			}
-			seen[id] = at
-			if at.After(since) {
-				since = at
+			if change.At.After(newest) {
+				newest = change.At
 			}
 		}
-		first = first && err != nil
+		if all { // else what was missed is asked for again
+			since = newest
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
 	}
-}
-
-func (s *Set) refresh(ctx context.Context, id uuid.UUID) {
-	l, ok := s.byID[id]
-	if !ok {
-		return
-	}
-	backlog, err := s.opts.Store.BacklogOf(ctx, id)
-	if err != nil {
-		s.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "backlog not read", slog.String("endpoint", l.ep.Name), slog.Any("err", err))
-		return
-	}
-	l.refresh(backlog)
 }

@@ -14,6 +14,7 @@ func (l *lane) look(ctx context.Context, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.pace.measure(now, l.waits > 0)
+	l.recordHealth(ctx, now)
 	l.settleOld(ctx, now)
 	for before := -1; l.workers > before && l.workers < l.ready.len(); {
 		before = l.workers
@@ -31,6 +32,9 @@ func (l *lane) look(ctx context.Context, now time.Time) {
 		freed = append(freed, key)
 	}
 	clear(l.freed)
+	if want && !probe {
+		l.claimAt = time.Time{} // what comes due while the ledger is being asked sets it again
+	}
 	l.consulting = l.set.spawn(func() { l.consult(ctx, c, want, probe, freed) })
 }
 
@@ -44,6 +48,7 @@ func (l *lane) settleOld(ctx context.Context, now time.Time) {
 			l.put(d, outcome{state: ledger.Sending, reason: "in flight"})
 		}
 	}
+	l.expelRaw("its event is being transformed for longer than source.max_hold", func(d *delivery) bool { return d.fresh && d.waiting.Before(limit) })
 	d := l.ready.firstFresh() // claimed ones before it settled long ago
 	old := d != nil && d.waiting.Before(limit)
 	for _, d := range l.flying {
@@ -76,13 +81,43 @@ func (l *lane) judge(ctx context.Context, now time.Time, held time.Duration) {
 	switch {
 	case !known:
 	case left > maxHold:
-		l.spill(ctx, "its waiting deliveries would take longer than source.max_hold")
+		l.relieve(ctx, "its waiting deliveries would take longer than source.max_hold")
 	case held > maxHold/2 && l.pace.rate < parkRate && l.pace.rate*float64(l.bytes) < parkBytes*float64(l.waits):
 		// It is fast enough for what the buffer holds, but whoever stands deep in
 		// the stream behind it would wait for as long as its burst is. Half the
 		// hold is left for parking the rest of it.
-		l.spill(ctx, "it has held reading up for longer than half of source.max_hold")
+		l.relieve(ctx, "it has held reading up for longer than half of source.max_hold")
 	}
+}
+
+// relieve makes room in the buffer. Where most of what waits is to be transformed
+// first, it is not the endpoint that is slow: only that is parked, the rest flows.
+func (l *lane) relieve(ctx context.Context, why string) {
+	fresh, stored := l.rawBytes()
+	if fresh > (l.bytes-stored)/2 {
+		l.expelRaw("its event waits to be transformed", func(d *delivery) bool { return d.fresh })
+		return
+	}
+	l.spill(ctx, why)
+}
+
+// rawBytes returns how much waits for transforms, or behind what does: from the
+// stream, and from the ledger.
+func (l *lane) rawBytes() (fresh, stored int64) {
+	for d := range l.raw {
+		n := d.bytes()
+		if d.keyHash != nil {
+			for _, next := range l.keys[*d.keyHash].behind {
+				n += next.bytes()
+			}
+		}
+		if d.fresh {
+			fresh += n
+		} else {
+			stored += n
+		}
+	}
+	return fresh, stored
 }
 
 // spill makes the lane overflow.

@@ -20,8 +20,9 @@ type Claim struct {
 	Ordered  bool // only the first of each key, followed by the rest of that key in order
 	Retries  bool // only deliveries that were tried before
 	Exclude  []uuid.UUID
-	Rows     int   // at most so many, followers included
-	Bytes    int64 // at most so many, but always one row
+	Except   []string // types of which only what was rendered before is asked for
+	Rows     int      // at most so many, followers included
+	Bytes    int64    // at most so many, but always one row
 }
 
 // Claimed is a delivery that came back from the ledger.
@@ -56,6 +57,9 @@ WHERE page.before < $4 ORDER BY page.due_at, page.lsn, page.index`
 const claimColumns = `p.id, p.event_id, p.type, coalesce(p.tenant, ''), coalesce(p.key, ''), p.key_hash, p.lsn::text, p.index, p.created_at, p.attempts,
   p.request_method, p.request_headers, p.request_body, c.payload, c.headers, c.created_at, coalesce(c.invalid, ''), p.bytes`
 
+// exceptTypes is completed with its parameter's number.
+const exceptTypes = ` AND (p.request_method IS NOT NULL OR p.type <> ALL($%d::text[]))`
+
 const onlyRetries = ` AND p.attempts > 0`
 
 const onlyHeads = ` AND (p.key_hash IS NULL OR NOT EXISTS (SELECT FROM posthorn.pending q
@@ -89,9 +93,17 @@ func (l *Ledger) Claim(ctx context.Context, c Claim) (Page, error) {
 	if exclude == nil {
 		exclude = []uuid.UUID{}
 	}
+	// complete adds the condition that has a parameter.
+	complete := func(parameters ...any) (string, []any) {
+		if len(c.Except) == 0 {
+			return conditions, parameters
+		}
+		return conditions + fmt.Sprintf(exceptTypes, len(parameters)+1), append(parameters, c.Except)
+	}
 	page := Page{NextDue: -1}
 	var size int64
-	rows, err := l.pool.Query(ctx, fmt.Sprintf(sqlClaim, conditions, claimColumns), c.Endpoint, exclude, c.Rows, c.Bytes)
+	completed, parameters := complete(c.Endpoint, exclude, c.Rows, c.Bytes)
+	rows, err := l.pool.Query(ctx, fmt.Sprintf(sqlClaim, completed, claimColumns), parameters...)
 	if err == nil {
 		_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
 			d, bytes, err := scanClaimed(row)
@@ -117,7 +129,8 @@ func (l *Ledger) Claim(ctx context.Context, c Claim) (Page, error) {
 		exclude = append(exclude, d.ID)
 	}
 	var next *int64
-	err = l.pool.QueryRow(ctx, fmt.Sprintf(sqlNextDue, conditions), c.Endpoint, exclude).Scan(&next)
+	completed, parameters = complete(c.Endpoint, exclude)
+	err = l.pool.QueryRow(ctx, fmt.Sprintf(sqlNextDue, completed), parameters...).Scan(&next)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return page, fmt.Errorf("find the next due delivery of endpoint %s: %w", c.Endpoint, err)
 	}

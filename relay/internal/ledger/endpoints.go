@@ -18,39 +18,157 @@ type Endpoint struct {
 	Enabled bool
 }
 
-const sqlEndpoints = `INSERT INTO posthorn.endpoints (id, name, url, tenant, state)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
-ON CONFLICT (id) DO UPDATE SET name = excluded.name, url = excluded.url, tenant = excluded.tenant, state = excluded.state,
-  failing = false, updated_at = now()`
+// EndpointState says what happens to the events that an endpoint wants.
+type EndpointState string
 
-const sqlRemoveEndpoints = `UPDATE posthorn.endpoints SET state = 'removed', updated_at = now() WHERE state <> 'removed' AND id <> ALL($1) RETURNING id`
+// The states of an endpoint.
+const (
+	Enabled  EndpointState = "enabled"
+	Paused   EndpointState = "paused"   // they are parked
+	Disabled EndpointState = "disabled" // they are not matched
+	Removed  EndpointState = "removed"  // it is no longer in the configuration
+)
 
-// SyncEndpoints makes the ledger's endpoints those of the configuration.
-func (l *Ledger) SyncEndpoints(ctx context.Context, endpoints []Endpoint) error {
-	var ids []uuid.UUID
-	var names, urls, states []string
+// Who set an endpoint's state, as it stands in the ledger.
+const (
+	byConfiguration = "configuration"
+	byOperator      = "operator"
+	byRelay         = "relay"
+)
+
+// Standing is what the ledger remembers of an endpoint between relays.
+type Standing struct {
+	State      EndpointState
+	Failures   int           // failed attempts in a row
+	FailingFor time.Duration // since the first of them; 0 without
+	At         time.Time     // of the newest Change that it knows of
+}
+
+// sqlEndpoints leaves the states of endpoints that exist alone. Failures at
+// another address say nothing of the new one.
+const sqlEndpoints = `INSERT INTO posthorn.endpoints AS e (id, name, url, tenant, state, reason)
+SELECT id, name, url, tenant, state, CASE state WHEN 'disabled' THEN '` + reasonDisabled + `' END
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) AS u(id, name, url, tenant, state)
+ON CONFLICT (id) DO UPDATE SET name = excluded.name, url = excluded.url, tenant = excluded.tenant, failing = false,
+  failures = CASE e.url WHEN excluded.url THEN e.failures ELSE 0 END,
+  failing_since = CASE e.url WHEN excluded.url THEN e.failing_since END`
+
+const (
+	reasonDisabled = "enabled is false in the configuration"
+	reasonRemoved  = "no longer in the configuration"
+)
+
+// sqlConfigured gives each endpoint the state of the configuration, unless an
+// operator or a relay paused or disabled what is enabled there.
+const sqlConfigured = `WITH wanted AS (
+  SELECT e.id, e.state AS was, coalesce(c.state, 'removed') AS state
+  FROM posthorn.endpoints e LEFT JOIN unnest($1::uuid[], $2::text[]) AS c(id, state) ON c.id = e.id
+  WHERE (c.state IS DISTINCT FROM 'enabled' OR e.state_by = 'configuration')
+    AND (e.state <> coalesce(c.state, 'removed') OR e.state_by <> 'configuration')
+  FOR UPDATE OF e
+), turned AS (
+  UPDATE posthorn.endpoints e SET state = w.state, state_by = 'configuration', state_at = now(), failing = false, failures = 0, failing_since = NULL,
+    reason = CASE w.state WHEN 'disabled' THEN '` + reasonDisabled + `' WHEN 'removed' THEN '` + reasonRemoved + `' END
+  FROM wanted w WHERE e.id = w.id RETURNING e.id, e.name, w.was, e.state, e.reason
+)
+INSERT INTO posthorn.audit (actor, action, subject, detail)
+SELECT 'configuration', CASE state WHEN 'enabled' THEN 'endpoint.enable' WHEN 'disabled' THEN 'endpoint.disable' ELSE 'endpoint.remove' END,
+  id::text, json_build_object('name', name, 'reason', reason, 'was', was)
+FROM turned`
+
+const sqlStandings = `SELECT id, state, failures, coalesce((extract(epoch FROM clock_timestamp() - failing_since) * 1000000)::bigint, 0), updated_at
+FROM posthorn.endpoints WHERE id = ANY($1)`
+
+// SyncEndpoints makes the ledger's endpoints those of the configuration and
+// returns how each of them stands. What an operator or a relay paused or
+// disabled stays so as long as the configuration enables it; one that the
+// configuration disables or lacks forgets that. It returns ErrFenced when
+// another relay took over.
+func (l *Ledger) SyncEndpoints(ctx context.Context, endpoints []Endpoint) (map[uuid.UUID]Standing, error) {
+	ids, names, urls, states := []uuid.UUID{}, []string{}, []string{}, []string{}
 	var tenants []*string
 	for _, e := range endpoints {
 		ids, names = append(ids, e.ID), append(names, e.Name)
 		urls, tenants = append(urls, e.URL), append(tenants, orNull(e.Tenant))
-		state := "disabled"
-		if e.Enabled {
-			state = "enabled"
-		}
-		states = append(states, state)
+		states = append(states, string(e.configured()))
 	}
-	if ids == nil {
-		ids = []uuid.UUID{}
-	}
-	err := pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
+	standings := make(map[uuid.UUID]Standing, len(endpoints))
+	err := l.fenced(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, sqlEndpoints, ids, names, urls, tenants, states); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, sqlRemoveEndpoints, ids)
+		if _, err := tx.Exec(ctx, sqlConfigured, ids, states); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, sqlStandings, ids)
+		if err != nil {
+			return err
+		}
+		var id uuid.UUID
+		var s Standing
+		var us int64
+		_, err = pgx.ForEachRow(rows, []any{&id, &s.State, &s.Failures, &us, &s.At}, func() error {
+			s.FailingFor = max(0, time.Duration(us)*time.Microsecond)
+			standings[id] = s
+			return nil
+		})
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("record endpoints: %w", err)
+		return nil, fmt.Errorf("record endpoints: %w", err)
+	}
+	return standings, nil
+}
+
+// configured returns the state that the configuration gives the endpoint.
+func (e *Endpoint) configured() EndpointState {
+	if e.Enabled {
+		return Enabled
+	}
+	return Disabled
+}
+
+// reason returns why the configuration gives it that state, "" for none.
+func (e *Endpoint) reason() string {
+	if e.Enabled {
+		return ""
+	}
+	return reasonDisabled
+}
+
+// fenced calls do in a transaction that begins by proving that this relay
+// still holds its slot, or returns ErrFenced. No other relay can take over,
+// and nothing is written, before the transaction ends.
+func (l *Ledger) fenced(ctx context.Context, do func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, sqlTransaction); err != nil {
+			return err
+		}
+		epoch, err := l.lockSlot(ctx, tx)
+		if err == nil && epoch != l.epoch.Load() {
+			err = ErrFenced
+		}
+		if err != nil {
+			return err
+		}
+		return do(tx)
+	})
+}
+
+// Hold pauses or disables an endpoint for the relay itself, over whatever an
+// operator did before. The same once more does nothing. It returns ErrFenced,
+// and changes nothing, when another relay took over, and ErrUnknownEndpoint
+// for one that SyncEndpoints did not name.
+func (l *Ledger) Hold(ctx context.Context, endpoint uuid.UUID, state EndpointState, reason string) error {
+	err := l.fenced(ctx, func(tx pgx.Tx) error {
+		e, err := lockEndpoint(ctx, tx, endpoint.String())
+		if err != nil || e.State == state && e.By == byRelay && e.Reason == clean(reason, reasonLimit) {
+			return err
+		}
+		return e.turn(ctx, tx, turn{to: state, by: byRelay, reason: reason, actor: byRelay})
+	})
+	if err != nil {
+		return fmt.Errorf("record endpoint %s as %s: %w", endpoint, state, err)
 	}
 	return nil
 }
@@ -90,34 +208,52 @@ func (l *Ledger) FailOrphans(ctx context.Context, keep []uuid.UUID) (int, error)
 	}
 }
 
-const sqlFailing = `UPDATE posthorn.endpoints SET failing = $2 WHERE id = $1 AND failing <> $2
-  AND EXISTS (SELECT FROM posthorn.relay WHERE slot = $3 AND epoch = $4)`
+// Health is how an endpoint does.
+type Health struct {
+	State      EndpointState // that it had: if somebody changed it, this is out of date
+	Failing    bool          // its first attempts are parked
+	Failures   int           // failed attempts in a row
+	FailingFor time.Duration // since the first of them; without one it counts for nothing
+}
 
-// SetFailing records whether an endpoint is failing, for people: the running
-// relay keeps the state itself.
-func (l *Ledger) SetFailing(ctx context.Context, endpoint uuid.UUID, failing bool) error {
-	if _, err := l.pool.Exec(ctx, sqlFailing, endpoint, failing, l.slot, l.epoch.Load()); err != nil {
-		return fmt.Errorf("record the state of endpoint %s: %w", endpoint, err)
+const sqlHealth = `UPDATE posthorn.endpoints SET failing = $2, failures = $3,
+  failing_since = CASE WHEN $3 > 0 THEN clock_timestamp() - $4::bigint * interval '1 microsecond' END
+WHERE id = $1 AND state = $7 AND EXISTS (SELECT FROM posthorn.relay WHERE slot = $5 AND epoch = $6)`
+
+// SetHealth records how an endpoint does, for people and for the next relay:
+// the running one keeps it itself. It does nothing when another took over, or
+// when the endpoint is in another state: a resume forgets the failures.
+func (l *Ledger) SetHealth(ctx context.Context, endpoint uuid.UUID, h Health) error {
+	if _, err := l.pool.Exec(ctx, sqlHealth, endpoint, h.Failing, h.Failures, microseconds(h.FailingFor), l.slot, l.epoch.Load(), string(h.State)); err != nil {
+		return fmt.Errorf("record the health of endpoint %s: %w", endpoint, err)
 	}
 	return nil
 }
 
+// Change is what somebody did to an endpoint.
+type Change struct {
+	At     time.Time // differs from one change of an endpoint to the next
+	State  EndpointState
+	Reason string // "" when there is none
+}
+
 // sqlChanged looks back a little: transactions do not commit in the order of
-// their clocks.
-const sqlChanged = `SELECT id, updated_at FROM posthorn.endpoints WHERE updated_at > $1::timestamptz - interval '2 seconds'`
+// their clocks, and the clock of a server that takes over may be behind.
+const sqlChanged = `SELECT id, updated_at, state, coalesce(reason, '') FROM posthorn.endpoints
+WHERE updated_at > least($1::timestamptz, now()) - interval '10 seconds'`
 
 // Changed returns the endpoints that somebody touched after since, or shortly
-// before, each with the time of it.
-func (l *Ledger) Changed(ctx context.Context, since time.Time) (map[uuid.UUID]time.Time, error) {
+// before: paused, resumed, disabled, or gave something to do, such as a retry.
+func (l *Ledger) Changed(ctx context.Context, since time.Time) (map[uuid.UUID]Change, error) {
 	rows, err := l.pool.Query(ctx, sqlChanged, since)
 	if err != nil {
 		return nil, fmt.Errorf("look for changed endpoints: %w", err)
 	}
-	changed := make(map[uuid.UUID]time.Time)
+	changed := make(map[uuid.UUID]Change)
 	var id uuid.UUID
-	var at time.Time
-	if _, err = pgx.ForEachRow(rows, []any{&id, &at}, func() error {
-		changed[id] = at
+	var c Change
+	if _, err = pgx.ForEachRow(rows, []any{&id, &c.At, &c.State, &c.Reason}, func() error {
+		changed[id] = c
 		return nil
 	}); err != nil {
 		return nil, fmt.Errorf("look for changed endpoints: %w", err)

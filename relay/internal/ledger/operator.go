@@ -157,15 +157,24 @@ type Original struct {
 type Retry struct {
 	ID    uuid.UUID
 	Actor string // who wishes it, for the audit
-	// Endpoint says whether an endpoint orders by key, or why it takes no retry.
+	// Endpoint says whether an endpoint orders by key, or why the configuration
+	// lets it take no retry.
 	Endpoint func(id uuid.UUID) (ordered bool, err error)
 	// Original finds what the ledger did not keep.
 	Original func(ctx context.Context, event uuid.UUID) (Original, error)
 }
 
-// sqlHold makes the running relay's writer wait: it removes payloads that
-// nothing pending names.
-const sqlHold = `SELECT epoch FROM posthorn.relay WHERE slot = $1 FOR UPDATE`
+const sqlLockSlot = `SELECT epoch FROM posthorn.relay WHERE slot = $1 FOR UPDATE`
+
+// lockSlot returns the epoch, or ErrUnknownSlot. The running relay's writer,
+// and whoever wants to take over, waits until tx ends.
+func (l *Ledger) lockSlot(ctx context.Context, tx pgx.Tx) (epoch int64, err error) {
+	err = tx.QueryRow(ctx, sqlLockSlot, l.slot).Scan(&epoch)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, ErrUnknownSlot
+	}
+	return epoch, err
+}
 
 const sqlRetryPending = `UPDATE posthorn.pending SET due_at = now(), reason = 'retried by hand', updated_at = now() WHERE id = $1`
 
@@ -178,11 +187,7 @@ const sqlAudit = `INSERT INTO posthorn.audit (actor, action, subject, detail) VA
 // request was not kept or never rendered. One that is being sent is an error.
 func (l *Ledger) Retry(ctx context.Context, r Retry) (again bool, err error) {
 	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
-		var epoch int64
-		err := tx.QueryRow(ctx, sqlHold, l.slot).Scan(&epoch)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return ErrUnknownSlot
-		}
+		epoch, err := l.lockSlot(ctx, tx) // the writer removes payloads that nothing pending names
 		if err != nil {
 			return err
 		}
@@ -201,7 +206,7 @@ func (l *Ledger) Retry(ctx context.Context, r Retry) (again bool, err error) {
 		case waits:
 			err = errors.New("it waits for an earlier event of its key")
 		default:
-			if _, err = r.Endpoint(endpoint); err == nil {
+			if _, err = r.takes(ctx, tx, endpoint); err == nil {
 				_, err = tx.Exec(ctx, sqlRetryPending, r.ID)
 			}
 		}
@@ -217,6 +222,14 @@ func (l *Ledger) Retry(ctx context.Context, r Retry) (again bool, err error) {
 		return false, fmt.Errorf("retry delivery %s: %w", r.ID, err)
 	}
 	return again, nil
+}
+
+// takes reports whether an endpoint orders by key, or why it takes no retry.
+func (r *Retry) takes(ctx context.Context, tx pgx.Tx, endpoint uuid.UUID) (ordered bool, err error) {
+	if ordered, err = r.Endpoint(endpoint); err != nil {
+		return false, err
+	}
+	return ordered, takesRetry(ctx, tx, endpoint)
 }
 
 const sqlFinished = `SELECT created_at, state, endpoint_id, event_id, type, coalesce(key, ''), request_method IS NULL, payload, headers, event_created_at,
@@ -244,7 +257,7 @@ func reopen(ctx context.Context, tx pgx.Tx, r Retry, epoch int64) (state State, 
 	if err != nil {
 		return state, endpoint, again, err
 	}
-	ordered, err := r.Endpoint(endpoint)
+	ordered, err := r.takes(ctx, tx, endpoint)
 	if err != nil {
 		return state, endpoint, again, err
 	}

@@ -42,7 +42,7 @@ func rendered(n int) *Record {
 func filled(t *testing.T) (*Ledger, []*Record) {
 	t.Helper()
 	l := acquire(t, open(t))
-	if err := l.SyncEndpoints(t.Context(), []Endpoint{{ID: endpointID, Name: "erp", URL: "https://erp.example"}}); err != nil {
+	if _, err := l.SyncEndpoints(t.Context(), []Endpoint{{ID: endpointID, Name: "erp", URL: "https://erp.example"}}); err != nil {
 		t.Fatal(err)
 	}
 	records := []*Record{newRecord(1, Pending), newRecord(2, Sending), newRecord(3, Delivered), rendered(4)}

@@ -375,6 +375,35 @@ func TestClaimIsBoundedInRowsAndBytes(t *testing.T) {
 	}
 }
 
+// What was rendered needs no transform, whatever its type.
+func TestClaimLeavesTypesOut(t *testing.T) {
+	pool := open(t)
+	l := acquire(t, pool)
+	var records []*Record
+	for i, eventType := range []string{"slow", "slow", "quick", "other"} {
+		r := newRecord(i, Pending)
+		r.Event.Type = eventType
+		if i == 1 {
+			r.Attempts, r.Request = 1, &Request{Method: "POST"}
+		}
+		records = append(records, r)
+	}
+	if err := write(t, l, &positions{}, records...); err != nil {
+		t.Fatal(err)
+	}
+	for _, ordered := range []bool{false, true} {
+		page, err := l.Claim(t.Context(), Claim{Endpoint: endpointID, Ordered: ordered, Except: []string{"slow", "other"}, Rows: 100, Bytes: 1 << 20})
+		if err != nil || len(page.Deliveries) != 2 || page.More || page.NextDue >= 0 {
+			t.Fatalf("claimed %+v, %v", page, err)
+		}
+		for _, d := range page.Deliveries {
+			if d.Event.Type != "quick" && d.Request == nil {
+				t.Errorf("claimed one of type %s that was not rendered", d.Event.Type)
+			}
+		}
+	}
+}
+
 func TestPartitionsAreDroppedButNoneAboveTheFlushedPosition(t *testing.T) {
 	pool := open(t)
 	l, p := acquire(t, pool), &positions{flush: 150}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/posthorn/posthorn/relay/internal/event"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
+	"github.com/posthorn/posthorn/transforms"
 )
 
 // lanes is what the router needs of the lanes; *lane.Set satisfies it.
@@ -19,7 +20,9 @@ type lanes interface {
 	Admit(e *event.Event) bool
 	Room() <-chan struct{}
 	Share(e *event.Event, deliveries int)
+	Disabled(endpoint int) bool
 	Enqueue(ctx context.Context, endpoint int, id uuid.UUID, e *event.Event)
+	Refuse(ctx context.Context, endpoint int, id uuid.UUID, e *event.Event, why string)
 	Known(e *event.Event)
 	Passed()
 }
@@ -38,8 +41,9 @@ type store interface {
 // Endpoint is what decides whether an endpoint wants an event.
 type Endpoint struct {
 	ID       uuid.UUID
-	Tenant   string   // its events only; "" for every tenant's
-	Patterns []string // exact types, "group.*", "*", or "*.action" for any object's
+	Tenant   string             // its events only; "" for every tenant's
+	Patterns []string           // exact types, "group.*", "*", or "*.action" for any object's
+	Filter   *transforms.Filter // nil for none
 }
 
 // Options are what a Router needs.
@@ -74,7 +78,7 @@ type item struct {
 
 // New returns a router.
 func New(o Options) *Router {
-	return &Router{opts: o, table: newTable(o.Endpoints), wake: make(chan struct{}, 1)}
+	return &Router{opts: o, table: newTable(o.Endpoints, o.Lanes.Disabled), wake: make(chan struct{}, 1)}
 }
 
 // Offer takes the next event in commit order, or returns false when reading
@@ -169,11 +173,21 @@ func (r *Router) routeNew(ctx context.Context, i item) {
 		return
 	}
 	e := i.event
-	wanted := r.table.match(e)
-	r.admit(e, len(wanted))
-	for _, at := range wanted {
-		r.opts.Lanes.Enqueue(ctx, at, event.DeliveryID(e.ID, r.opts.Endpoints[at].ID), e)
+	found := r.table.match(e)
+	r.admit(e, len(found.endpoints))
+	for _, at := range found.endpoints {
+		r.hand(ctx, at, event.DeliveryID(e.ID, r.opts.Endpoints[at].ID), e, found.errs[at])
 	}
+}
+
+// hand gives a delivery to its lane; err says that the endpoint's filter could
+// not judge the event.
+func (r *Router) hand(ctx context.Context, at int, id uuid.UUID, e *event.Event, err error) {
+	if err != nil {
+		r.opts.Lanes.Refuse(ctx, at, id, e, "filter: "+err.Error())
+		return
+	}
+	r.opts.Lanes.Enqueue(ctx, at, id, e)
 }
 
 // admit says what comes of an event: nothing settles it at once.
@@ -193,16 +207,17 @@ func (r *Router) routeKnown(ctx context.Context, items []item) bool {
 		event *event.Event
 		at    int
 		id    uuid.UUID
+		err   error
 	}
 	var all []wanted
 	var refs []ledger.Ref
 	for _, i := range items {
 		e := i.event
-		matches := r.table.match(e)
-		r.admit(e, len(matches))
-		for _, at := range matches {
+		found := r.table.match(e)
+		r.admit(e, len(found.endpoints))
+		for _, at := range found.endpoints {
 			id := event.DeliveryID(e.ID, r.opts.Endpoints[at].ID)
-			all = append(all, wanted{event: e, at: at, id: id})
+			all = append(all, wanted{event: e, at: at, id: id, err: found.errs[at]})
 			refs = append(refs, ledger.Ref{ID: id, CreatedAt: e.CommittedAt})
 		}
 	}
@@ -216,7 +231,7 @@ func (r *Router) routeKnown(ctx context.Context, items []item) bool {
 			r.opts.Positions.Settle(w.event.Tx, 1)
 			continue
 		}
-		r.opts.Lanes.Enqueue(ctx, w.at, w.id, w.event)
+		r.hand(ctx, w.at, w.id, w.event, w.err)
 	}
 	return true
 }

@@ -15,7 +15,11 @@ type table struct {
 	prefix map[string][]int // "group." → endpoints
 	action map[string][]int // what follows the type's last dot → endpoints
 	all    []int
-	tenant []string // by endpoint
+
+	// By endpoint.
+	tenant   []string
+	filters  []*transforms.Filter
+	disabled func(endpoint int) bool
 
 	byType map[string][]int
 }
@@ -26,10 +30,11 @@ const maxTypes = 1 << 12
 // reserved is the group of the relay's own events, which "*" does not match.
 const reserved = "posthorn."
 
-func newTable(endpoints []Endpoint) *table {
-	t := &table{exact: map[string][]int{}, prefix: map[string][]int{}, action: map[string][]int{}, byType: map[string][]int{}}
+func newTable(endpoints []Endpoint, disabled func(endpoint int) bool) *table {
+	t := &table{exact: map[string][]int{}, prefix: map[string][]int{}, action: map[string][]int{}, disabled: disabled, byType: map[string][]int{}}
 	for i, ep := range endpoints {
 		t.tenant = append(t.tenant, ep.Tenant)
+		t.filters = append(t.filters, ep.Filter)
 		for _, p := range ep.Patterns {
 			group, isGroup := strings.CutSuffix(p, "*")
 			switch {
@@ -47,9 +52,14 @@ func newTable(endpoints []Endpoint) *table {
 	return t
 }
 
-// match returns the numbers of the endpoints that want e, ascending. The
-// result is the caller's to read only.
-func (t *table) match(e *event.Event) []int {
+// matches are the endpoints that want an event.
+type matches struct {
+	endpoints []int         // their numbers, ascending; to be read only
+	errs      map[int]error // of those whose filter could not judge the event
+}
+
+// match finds the endpoints that want e.
+func (t *table) match(e *event.Event) matches {
 	found, ok := t.byType[e.Type]
 	if !ok {
 		found = t.find(e.Type)
@@ -59,27 +69,60 @@ func (t *table) match(e *event.Event) []int {
 		t.byType[strings.Clone(e.Type)] = found
 	}
 	for i, at := range found {
-		if t.foreign(at, e) {
-			return t.own(e, found, i)
+		if t.filters[at] != nil || !t.serves(at, e) {
+			return t.sieve(e, found, i)
 		}
 	}
-	return found
+	return matches{endpoints: found}
 }
 
-// foreign reports whether endpoint at belongs to another tenant than e.
-func (t *table) foreign(at int, e *event.Event) bool {
-	return t.tenant[at] != "" && t.tenant[at] != e.Tenant
+// serves reports whether endpoint at gets events of e's tenant, and any at all.
+func (t *table) serves(at int, e *event.Event) bool {
+	return (t.tenant[at] == "" || t.tenant[at] == e.Tenant) && !t.disabled(at)
 }
 
-// own returns those of found that may have e; the first n may.
-func (t *table) own(e *event.Event, found []int, n int) []int {
-	own := slices.Clone(found[:n])
+// sieve returns those of found that want e; the first n do.
+func (t *table) sieve(e *event.Event, found []int, n int) matches {
+	m := matches{endpoints: slices.Clone(found[:n])}
+	var subject *transforms.Subject
 	for _, at := range found[n:] {
-		if !t.foreign(at, e) {
-			own = append(own, at)
+		if !t.serves(at, e) {
+			continue
 		}
+		if filter := t.filters[at]; filter != nil && e.Invalid == "" { // what is invalid fails when it is rendered
+			if subject == nil {
+				subject = newSubject(e)
+			}
+			wanted, err := filter.Match(subject)
+			if err == nil && !wanted {
+				continue
+			}
+			if err != nil {
+				m.fail(at, err)
+			}
+		}
+		m.endpoints = append(m.endpoints, at)
 	}
-	return own
+	return m
+}
+
+func (m *matches) fail(at int, err error) {
+	if m.errs == nil {
+		m.errs = make(map[int]error)
+	}
+	m.errs[at] = err
+}
+
+func newSubject(e *event.Event) *transforms.Subject {
+	headers, err := e.HeaderMap()
+	if err != nil { // the deliveries fail by it when they are rendered
+		headers = nil
+	}
+	object, action := transforms.SplitType(e.Type)
+	return transforms.NewSubject(transforms.Event{
+		ID: e.ID.String(), Type: e.Type, Object: object, Action: action,
+		Tenant: e.Tenant, Key: e.Key, CreatedAt: e.CreatedAt, Headers: headers,
+	}, transforms.JSON(e.Payload))
 }
 
 func (t *table) find(typ string) []int {
@@ -96,4 +139,9 @@ func (t *table) find(typ string) []int {
 	}
 	slices.Sort(found)
 	return slices.Compact(found)
+}
+
+// Wants reports whether patterns, as Endpoint has them, match an event type.
+func Wants(patterns []string, typ string) bool {
+	return len(newTable([]Endpoint{{Patterns: patterns}}, nil).find(typ)) > 0
 }

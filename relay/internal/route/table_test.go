@@ -1,12 +1,17 @@
 package route
 
 import (
+	"maps"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/posthorn/posthorn/relay/internal/event"
+	"github.com/posthorn/posthorn/transforms"
 )
+
+func noneDisabled(int) bool { return false }
 
 func TestMatch(t *testing.T) {
 	tab := newTable([]Endpoint{
@@ -18,7 +23,7 @@ func TestMatch(t *testing.T) {
 		5: {Patterns: []string{"posthorn.*"}},
 		6: {Patterns: []string{"*.create", "device.delete"}},
 		7: {Patterns: []string{"pr"}},
-	})
+	}, noneDisabled)
 	tests := []struct {
 		typ, tenant string
 		want        []int
@@ -40,7 +45,7 @@ func TestMatch(t *testing.T) {
 	for range 2 { // the second time from memory
 		for _, tt := range tests {
 			got := tab.match(&event.Event{Type: tt.typ, Tenant: tt.tenant})
-			if diff := cmp.Diff(tt.want, got); diff != "" {
+			if diff := cmp.Diff(tt.want, got.endpoints); diff != "" {
 				t.Errorf("%s of tenant %q (-want +got):\n%s", tt.typ, tt.tenant, diff)
 			}
 		}
@@ -48,11 +53,49 @@ func TestMatch(t *testing.T) {
 }
 
 func TestTypesFromOutsideDoNotFillMemory(t *testing.T) {
-	tab := newTable([]Endpoint{{Patterns: []string{"*"}}})
+	tab := newTable([]Endpoint{{Patterns: []string{"*"}}}, noneDisabled)
 	for i := range 3 * maxTypes {
 		tab.match(&event.Event{Type: string(rune('a'+i%26)) + string(rune(i))})
 	}
 	if n := len(tab.byType); n > maxTypes {
 		t.Errorf("%d types remembered, want at most %d", n, maxTypes)
+	}
+}
+
+func TestFilterAndDisabling(t *testing.T) {
+	large, err := transforms.ParseFilter("payload.amount > 1000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	disabled := map[int]bool{2: true}
+	tab := newTable([]Endpoint{
+		0: {Patterns: []string{"*"}},
+		1: {Patterns: []string{"pr.*"}, Filter: large},
+		2: {Patterns: []string{"*"}},
+		3: {Patterns: []string{"*"}, Filter: large, Tenant: "acme"},
+	}, func(at int) bool { return disabled[at] })
+	tests := []struct {
+		name, typ, tenant, payload string
+		want, failed               []int
+	}{
+		{"wanted", "pr.submitted", "acme", `{"amount": 4500}`, []int{0, 1, 3}, nil},
+		{"too small", "pr.submitted", "acme", `{"amount": 10}`, []int{0}, nil},
+		{"missing", "pr.submitted", "acme", `{}`, []int{0}, nil},
+		{"another tenant's", "pr.submitted", "other", `{"amount": 4500}`, []int{0, 1}, nil},
+		{"cannot be judged", "pr.submitted", "acme", `{"amount": "many"}`, []int{0, 1, 3}, []int{1, 3}},
+		{"another type", "po.issued", "", `{"amount": "many"}`, []int{0}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := tab.match(&event.Event{Type: tt.typ, Tenant: tt.tenant, Payload: []byte(tt.payload)})
+			failed := slices.Sorted(maps.Keys(got.errs))
+			if !slices.Equal(got.endpoints, tt.want) || !slices.Equal(failed, tt.failed) {
+				t.Errorf("got %v, failed %v; want %v, failed %v", got.endpoints, failed, tt.want, tt.failed)
+			}
+		})
+	}
+	disabled[2] = false
+	if got := tab.match(&event.Event{Type: "po.issued", Payload: []byte(`{}`)}); !slices.Equal(got.endpoints, []int{0, 2}) {
+		t.Errorf("after it was enabled: got %v", got.endpoints)
 	}
 }

@@ -35,16 +35,27 @@ END $$;
 -- +goose StatementEnd
 
 CREATE TABLE posthorn.endpoints (
-  id         uuid PRIMARY KEY,
-  name       text NOT NULL,
-  url        text NOT NULL,
-  tenant     text,
-  state      text NOT NULL DEFAULT 'enabled' CHECK (state IN ('enabled', 'disabled', 'removed')),
-  failing    boolean NOT NULL DEFAULT false,
-  updated_at timestamptz NOT NULL DEFAULT now()
+  id            uuid PRIMARY KEY,
+  name          text NOT NULL,
+  url           text NOT NULL,
+  tenant        text,
+  state         text NOT NULL DEFAULT 'enabled' CHECK (state IN ('enabled', 'paused', 'disabled', 'removed')),
+  state_by      text NOT NULL DEFAULT 'configuration' CHECK (state_by IN ('configuration', 'operator', 'relay')),
+  reason        text,
+  state_at      timestamptz NOT NULL DEFAULT now(),
+  failing       boolean NOT NULL DEFAULT false,
+  failures      integer NOT NULL DEFAULT 0 CHECK (failures >= 0),
+  failing_since timestamptz,
+  updated_at    timestamptz NOT NULL DEFAULT now(),
+  CHECK (CASE state WHEN 'removed' THEN state_by = 'configuration' WHEN 'paused' THEN state_by <> 'configuration' ELSE true END)
 );
 CREATE INDEX ON posthorn.endpoints (updated_at);
-COMMENT ON TABLE posthorn.endpoints IS 'every endpoint that deliveries name; updated_at is raised when the running relay should look again';
+COMMENT ON TABLE posthorn.endpoints IS 'every endpoint that deliveries name';
+COMMENT ON COLUMN posthorn.endpoints.state IS 'paused: its events are parked; disabled: it matches none; removed: no longer in the configuration';
+COMMENT ON COLUMN posthorn.endpoints.state_by IS 'who set the state; what operator or relay paused or disabled stays so until it is resumed';
+COMMENT ON COLUMN posthorn.endpoints.failing IS 'first attempts are parked until one succeeds; false until the running relay finds out';
+COMMENT ON COLUMN posthorn.endpoints.failures IS 'failed attempts in a row, the first of them at failing_since';
+COMMENT ON COLUMN posthorn.endpoints.updated_at IS 'raised when the running relay should look again';
 
 -- payloads: the copy of an event that has deliveries in pending, once an event.
 CREATE TABLE posthorn.payloads (
@@ -138,7 +149,7 @@ CREATE TABLE posthorn.audit (
   subject text NOT NULL,
   detail  json
 );
-COMMENT ON TABLE posthorn.audit IS 'what operators did, such as a retry by hand';
+COMMENT ON TABLE posthorn.audit IS 'what operators did, such as a retry by hand, and how endpoints were paused, resumed and disabled';
 
 -- The relay's role owns nothing: partitions come and go through these two,
 -- which run with their owner's rights.

@@ -1,0 +1,78 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// EndpointStatus is an endpoint as operators see it.
+type EndpointStatus struct {
+	ID            uuid.UUID     `json:"id"`
+	Name          string        `json:"name"`
+	Tenant        string        `json:"tenant,omitempty"`
+	URL           string        `json:"url"` // without credentials
+	State         EndpointState `json:"state"`
+	By            string        `json:"state_by"`                 // configuration, operator or relay
+	Reason        string        `json:"reason,omitempty"`         // of the state
+	Since         *time.Time    `json:"since,omitempty"`          // when the state was set; nil while no relay knows the endpoint
+	Failing       bool          `json:"failing"`                  // its first attempts are parked
+	Failures      int           `json:"failures"`                 // failed attempts in a row
+	FailingSince  *time.Time    `json:"failing_since,omitempty"`  // the first of them; nil without
+	Pending       int64         `json:"pending"`                  // deliveries that are not final
+	OldestPending *time.Time    `json:"oldest_pending,omitempty"` // commit time of the oldest one's event; nil without
+	NextDue       *time.Time    `json:"next_due,omitempty"`       // when the first may be sent; nil when none may
+}
+
+// Held reports whether the endpoint waits for somebody to resume it.
+func (s *EndpointStatus) Held() bool {
+	return s.State == Paused || s.State == Disabled && s.By != byConfiguration
+}
+
+const sqlStatuses = `SELECT e.id, e.name, coalesce(e.tenant, ''), e.url, e.state, e.state_by, coalesce(e.reason, ''), e.state_at,
+  e.failing, e.failures, e.failing_since, coalesce(p.rows, 0), p.oldest, p.next
+FROM posthorn.endpoints e LEFT JOIN (
+  SELECT endpoint_id, count(*) AS rows, min(created_at) AS oldest, min(due_at) FILTER (WHERE state = 'pending' AND due_at < 'infinity') AS next
+  FROM posthorn.pending GROUP BY endpoint_id
+) p ON p.endpoint_id = e.id
+WHERE $1 OR e.state <> 'removed' ORDER BY e.name, e.id`
+
+// Endpoints returns the endpoints that stand in the ledger, by name, with what
+// they have pending; those that were removed too if removed is true.
+func (l *Ledger) Endpoints(ctx context.Context, removed bool) ([]EndpointStatus, error) {
+	rows, err := l.pool.Query(ctx, sqlStatuses, removed)
+	if err != nil {
+		return nil, fmt.Errorf("list endpoints: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s EndpointStatus, err error) {
+		err = row.Scan(&s.ID, &s.Name, &s.Tenant, &s.URL, &s.State, &s.By, &s.Reason, &s.Since,
+			&s.Failing, &s.Failures, &s.FailingSince, &s.Pending, &s.OldestPending, &s.NextDue)
+		return s, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list endpoints: %w", err)
+	}
+	return list, nil
+}
+
+// Status returns the status of an endpoint of the configuration that the
+// ledger does not know.
+func (e *Endpoint) Status() EndpointStatus {
+	return EndpointStatus{ID: e.ID, Name: e.Name, Tenant: e.Tenant, URL: e.URL, State: e.configured(), By: byConfiguration, Reason: e.reason()}
+}
+
+const sqlEnlist = `INSERT INTO posthorn.endpoints AS e (id, name, url, tenant, state, reason) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (id) DO UPDATE SET name = excluded.name, url = excluded.url, tenant = excluded.tenant, state = excluded.state,
+  reason = excluded.reason, state_at = now() WHERE e.state = 'removed'`
+
+// Enlist makes an endpoint of the configuration known before a relay runs
+// with it. One that is known is left as it is.
+func (l *Ledger) Enlist(ctx context.Context, e Endpoint) error {
+	if _, err := l.pool.Exec(ctx, sqlEnlist, e.ID, e.Name, e.URL, orNull(e.Tenant), string(e.configured()), orNull(e.reason())); err != nil {
+		return fmt.Errorf("record endpoint %s: %w", e.Name, err)
+	}
+	return nil
+}

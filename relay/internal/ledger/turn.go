@@ -1,0 +1,160 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// ErrUnknownEndpoint reports that no endpoint of that name or id stands in the
+// ledger, or only one that was removed.
+var ErrUnknownEndpoint = errors.New("no such endpoint")
+
+// ErrConfigured reports that the configuration disables an endpoint, which
+// operators can do nothing about.
+var ErrConfigured = errors.New("it is disabled in the configuration: enable it there")
+
+// reasonLimit is how much of a reason is kept, in bytes.
+const reasonLimit = 500
+
+// Turned is what became of an endpoint that an operator paused or resumed.
+type Turned struct {
+	ID      uuid.UUID     `json:"id"`
+	Name    string        `json:"name"`
+	State   EndpointState `json:"state"`
+	Was     EndpointState `json:"was"`
+	By      string        `json:"state_by"`         // operator, relay or configuration
+	Reason  string        `json:"reason,omitempty"` // of the state
+	Since   time.Time     `json:"since"`            // when the state was set
+	Changed bool          `json:"changed"`          // false when there was nothing to do
+}
+
+// turn is what is to become of an endpoint.
+type turn struct {
+	to     EndpointState
+	by     string
+	reason string // "" for none
+	actor  string // for the audit
+}
+
+// sqlFind prefers the name: an endpoint may be named like the id of another.
+const sqlFind = `SELECT id, name, state, state_by, coalesce(reason, ''), state_at FROM posthorn.endpoints
+WHERE (name = $1 OR id::text = lower($1)) AND state <> 'removed' ORDER BY name = $1 DESC, id LIMIT 1 FOR UPDATE`
+
+// lockEndpoint returns the endpoint of this name or id, which nobody else
+// turns before tx ends, or ErrUnknownEndpoint.
+func lockEndpoint(ctx context.Context, tx pgx.Tx, name string) (*Turned, error) {
+	var e Turned
+	err := tx.QueryRow(ctx, sqlFind, name).Scan(&e.ID, &e.Name, &e.State, &e.By, &e.Reason, &e.Since)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, ErrUnknownEndpoint
+	}
+	e.Was = e.State
+	return &e, err
+}
+
+// sqlTurn forgets the failures when the endpoint gets another chance.
+const sqlTurn = `UPDATE posthorn.endpoints SET state = $2, state_by = $3, reason = $4, state_at = clock_timestamp(), updated_at = clock_timestamp(),
+  failing = failing AND $2 <> 'enabled',
+  failures = CASE $2 WHEN 'enabled' THEN 0 ELSE failures END,
+  failing_since = CASE $2 WHEN 'enabled' THEN NULL ELSE failing_since END
+WHERE id = $1 RETURNING state_at`
+
+// turn gives e another state and writes the audit.
+func (e *Turned) turn(ctx context.Context, tx pgx.Tx, t turn) error {
+	e.State, e.By, e.Reason, e.Changed = t.to, t.by, clean(t.reason, reasonLimit), true
+	if err := tx.QueryRow(ctx, sqlTurn, e.ID, string(e.State), e.By, orNull(e.Reason)).Scan(&e.Since); err != nil {
+		return err
+	}
+	action := map[EndpointState]string{Enabled: "endpoint.resume", Paused: "endpoint.pause", Disabled: "endpoint.disable"}[t.to]
+	_, err := tx.Exec(ctx, sqlAudit, t.actor, action, e.ID.String(), map[string]any{"name": e.Name, "reason": orNull(e.Reason), "was": e.Was})
+	return err
+}
+
+// Pause parks the events of an endpoint, given by name or id, until it is
+// resumed. One that is paused already stays as it is, unless the reason is
+// another one: that replaces the reason, whoever gave it. It returns
+// ErrUnknownEndpoint, or ErrConfigured for one that gets no events anyway.
+func (l *Ledger) Pause(ctx context.Context, name, reason, actor string) (*Turned, error) {
+	e, err := l.act(ctx, name, func(e *Turned, tx pgx.Tx) error {
+		if e.State == Paused && (reason == "" || clean(reason, reasonLimit) == e.Reason) {
+			return nil
+		}
+		return e.turn(ctx, tx, turn{to: Paused, by: byOperator, reason: reason, actor: actor})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pause endpoint %s: %w", name, err)
+	}
+	return e, nil
+}
+
+// Resume lets an endpoint, given by name or id, which is paused or was
+// disabled by the relay, have its events again, and forgets its failures. A
+// reason, "" for none, takes the place of the one that it was held for. It
+// returns ErrUnknownEndpoint, or ErrConfigured for one that the configuration
+// disables.
+func (l *Ledger) Resume(ctx context.Context, name, reason, actor string) (*Turned, error) {
+	e, err := l.act(ctx, name, func(e *Turned, tx pgx.Tx) error {
+		if e.State == Enabled {
+			return nil
+		}
+		return e.turn(ctx, tx, turn{to: Enabled, by: byOperator, reason: reason, actor: actor})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("resume endpoint %s: %w", name, err)
+	}
+	return e, nil
+}
+
+// ResumeCommand returns the command that resumes an endpoint, for a shell.
+func ResumeCommand(name string) string {
+	if !plainWord.MatchString(name) {
+		name = "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
+	}
+	return "posthorn endpoints resume " + name
+}
+
+var plainWord = regexp.MustCompile(`^[\pL\pN._:/@+-]+$`)
+
+const sqlStands = `SELECT name, state, state_by, coalesce(reason, '') FROM posthorn.endpoints WHERE id = $1`
+
+// takesRetry returns why a retry of an endpoint's delivery would only be
+// parked, nil when it would be made.
+func takesRetry(ctx context.Context, tx pgx.Tx, endpoint uuid.UUID) error {
+	var e EndpointStatus
+	err := tx.QueryRow(ctx, sqlStands, endpoint).Scan(&e.Name, &e.State, &e.By, &e.Reason)
+	if errors.Is(err, pgx.ErrNoRows) { // no relay ran with it yet
+		return nil
+	}
+	if err != nil || !e.Held() {
+		return err
+	}
+	why := ""
+	if e.Reason != "" {
+		why = " (" + e.Reason + ")"
+	}
+	return fmt.Errorf("its endpoint %s is %s%s: resume it first: %s", e.Name, e.State, why, ResumeCommand(e.Name))
+}
+
+// act calls do with an endpoint that operators may turn.
+func (l *Ledger) act(ctx context.Context, name string, do func(*Turned, pgx.Tx) error) (e *Turned, err error) {
+	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, sqlTransaction); err != nil {
+			return err
+		}
+		if e, err = lockEndpoint(ctx, tx, name); err != nil {
+			return err
+		}
+		if e.State == Disabled && e.By == byConfiguration {
+			return ErrConfigured
+		}
+		return do(e, tx)
+	})
+	return e, err
+}

@@ -1,0 +1,116 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/posthorn/posthorn/relay/internal/ledger"
+)
+
+// EndpointStatus is an endpoint as the ledger has it.
+type EndpointStatus = ledger.EndpointStatus
+
+// TurnedEndpoint is what became of an endpoint that was paused or resumed.
+type TurnedEndpoint = ledger.Turned
+
+// ErrUnknownEndpoint reports that no endpoint has that name or id.
+var ErrUnknownEndpoint = ledger.ErrUnknownEndpoint
+
+// The states of an endpoint.
+const (
+	EndpointEnabled  = ledger.Enabled
+	EndpointPaused   = ledger.Paused
+	EndpointDisabled = ledger.Disabled
+)
+
+// ResumeCommand returns the command that resumes an endpoint, for a shell.
+func ResumeCommand(name string) string { return ledger.ResumeCommand(name) }
+
+// Endpoints returns the endpoints by name: those that the ledger knows, of
+// the removed ones only if removed is true, and those of the configuration
+// that no relay ran with yet.
+func (o *Operator) Endpoints(ctx context.Context, removed bool) ([]EndpointStatus, error) {
+	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
+		return nil, hinted(err)
+	}
+	list, err := o.ledger.Endpoints(ctx, removed)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[uuid.UUID]bool, len(list))
+	for i := range list {
+		known[list[i].ID] = true
+	}
+	for i := range o.endpoints {
+		if ep := &o.endpoints[i]; !known[ep.ID] {
+			list = append(list, ep.Status())
+		}
+	}
+	slices.SortStableFunc(list, func(a, b EndpointStatus) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+// Pause parks the events of an endpoint, given by name or id, until it is
+// resumed; a running relay notices within a second or two. One that is paused
+// already stays as it is, but for the reason if that is another one; "" is no
+// reason. actor stands in the audit.
+func (o *Operator) Pause(ctx context.Context, name, reason, actor string) (*TurnedEndpoint, error) {
+	return o.turn(ctx, name, func() (*TurnedEndpoint, error) { return o.ledger.Pause(ctx, name, reason, actor) })
+}
+
+// Resume lets an endpoint, given by name or id, which is paused or answered
+// 410 Gone, have its events again, and forgets its failures. One that is
+// enabled stays as it is. reason, "" for none, and actor stand in the audit.
+func (o *Operator) Resume(ctx context.Context, name, reason, actor string) (*TurnedEndpoint, error) {
+	return o.turn(ctx, name, func() (*TurnedEndpoint, error) { return o.ledger.Resume(ctx, name, reason, actor) })
+}
+
+// turn calls do, for an endpoint of the configuration that no relay ran with
+// yet once it is known to the ledger.
+func (o *Operator) turn(ctx context.Context, name string, do func() (*TurnedEndpoint, error)) (*TurnedEndpoint, error) {
+	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
+		return nil, hinted(err)
+	}
+	turned, err := do()
+	if !errors.Is(err, ErrUnknownEndpoint) {
+		return turned, err
+	}
+	for _, ep := range o.endpoints {
+		if ep.Name == name || strings.EqualFold(ep.ID.String(), name) {
+			if err := o.ledger.Enlist(ctx, ep); err != nil {
+				return nil, err
+			}
+			return do()
+		}
+	}
+	return nil, o.unknown(ctx, err)
+}
+
+// manyNames bounds how many names an error lists.
+const manyNames = 10
+
+// unknown adds to err which endpoints there are.
+func (o *Operator) unknown(ctx context.Context, err error) error {
+	list, listErr := o.Endpoints(ctx, false)
+	switch n := len(list); {
+	case listErr != nil:
+		return err
+	case n == 0:
+		return fmt.Errorf("%w: there is none", err)
+	default:
+		names := make([]string, min(n, manyNames))
+		for i := range names {
+			names[i] = list[i].Name
+		}
+		more := ""
+		if n > manyNames {
+			more = fmt.Sprintf(" and %d more", n-manyNames)
+		}
+		return fmt.Errorf("%w: there are %s%s", err, strings.Join(names, ", "), more)
+	}
+}
