@@ -131,6 +131,7 @@ func newDatabaseOn(t testing.TB, s *postgres.Server) *database {
 		t.Fatal(err)
 	}
 	config.MaxConns = 20
+	config.ConnConfig.RuntimeParams["statement_timeout"] = "120s" // a test that hangs says where
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		t.Fatal(err)

@@ -97,6 +97,7 @@ func runToEnd(t testing.TB, db *database, config string, env []string, args ...s
 		"POSTHORN_HTTP__LISTEN=127.0.0.1:0",
 		"POSTHORN_LOG__FORMAT=json",
 	}, env...)
+	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil || cmd.ProcessState == nil {
 		t.Fatalf("posthorn %v did not end: %v\n%s", args, err, out)

@@ -77,6 +77,7 @@ func startProcess(t testing.TB, env []string, args ...string) *relay {
 	r.cmd.Env = env
 	r.cmd.Stderr, r.cmd.Stdout = r, r
 	r.cmd.SysProcAttr = sysProcAttr()
+	r.cmd.WaitDelay = 10 * time.Second // a child of its that lives on holds the pipe
 	started := make(chan error)
 	go func() {
 		// The kernel ends the child with the thread that started it.

@@ -65,7 +65,7 @@ func (q *nodeRequest) header() http.Header {
 // verifies by, and stops it when the test ends.
 func startNode(t testing.TB, script string, keys ...string) *nodeReceiver {
 	t.Helper()
-	return launchNode(t, &nodeReceiver{t: t, client: &http.Client{}}, script, keyVariables(keys))
+	return launchNode(t, &nodeReceiver{t: t, client: &http.Client{Timeout: time.Minute}}, script, keyVariables(keys))
 }
 
 // startSecureNode is startNode for https with a certificate for 127.0.0.1 by
@@ -73,7 +73,7 @@ func startNode(t testing.TB, script string, keys ...string) *nodeReceiver {
 func startSecureNode(t testing.TB, script string, keys ...string) *nodeReceiver {
 	t.Helper()
 	c := newCertificate(t)
-	n := &nodeReceiver{t: t, caFile: c.caFile, client: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: c.pool, MinVersion: tls.VersionTLS12}}}}
+	n := &nodeReceiver{t: t, caFile: c.caFile, client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: c.pool, MinVersion: tls.VersionTLS12}}}}
 	return launchNode(t, n, script, append(keyVariables(keys), "TLS_CERT="+c.certFile, "TLS_KEY="+c.keyFile))
 }
 
