@@ -118,7 +118,7 @@ func TestPostgresCrashesUnderLoad(t *testing.T) {
 }
 
 func TestPostgresShutsDownFastWithRelayConnected(t *testing.T) {
-	const limit = 10 * time.Second
+	const limit = 15 * time.Second
 	s := newServer(t, serverSettings("off"))
 	db, rcv := newDatabaseOn(t, s), newReceiver(t, "/a", "/b")
 	r := startRelay(t, db, rcv, loadConfig)

@@ -7,7 +7,7 @@ import (
 )
 
 // stopSlack is what a process may take beyond stop_timeout to be gone.
-const stopSlack = 2 * time.Second
+const stopSlack = 5 * time.Second
 
 func TestNothingIsLostOrDoubledWhenTheRelayIsStopped(t *testing.T) {
 	const stopTimeout = 8 * time.Second // the default
