@@ -14,9 +14,17 @@ const (
 	batchBytes   = 8 << 20
 )
 
-// linger is how long the writer waits for company when few records are
-// waiting: it delays nothing but their settling.
-const linger = 5 * time.Millisecond
+// What is put waits for company, because a transaction costs much more than a
+// record, until there is a group or the first of it waited long enough. That
+// delays nothing but settling, and bounds how much is made again after a crash;
+// the bytes are less than the smallest source.buffer, of which they are held.
+// What an endpoint waits for waits less.
+const (
+	groupRecords = 500
+	groupBytes   = 512 << 10
+	linger       = 50 * time.Millisecond
+	lingerAsked  = 5 * time.Millisecond
+)
 
 // queue holds the records that were not written yet. It is bounded by what the
 // lanes hold: each delivery in memory has one record in it at the most, or two
@@ -24,7 +32,10 @@ const linger = 5 * time.Millisecond
 type queue struct {
 	mu      sync.Mutex
 	records []*Record
-	soon    bool // the position should be flushed now
+	bytes   int       // roughly what they add to a batch
+	due     time.Time // when they are to be written at the latest; zero without records
+	asked   bool      // an endpoint waits for one of them
+	soon    bool      // the position should be flushed now
 	closed  bool
 	wake    chan struct{} // holds one token
 }
@@ -43,12 +54,27 @@ func (l *Ledger) Put(r *Record) {
 	q := &l.queue
 	q.mu.Lock()
 	q.records = append(q.records, r)
-	first := len(q.records) == 1
+	q.bytes += r.size()
+	wake := q.full()
+	asked := !r.copied() // of what is or was pending, an endpoint's next requests depend
+	if len(q.records) == 1 || asked && !q.asked {
+		wait := linger
+		if asked {
+			wait = lingerAsked
+		}
+		if due := time.Now().Add(wait); q.due.IsZero() || due.Before(q.due) {
+			q.due = due
+		}
+		q.asked, wake = asked, true
+	}
 	q.mu.Unlock()
-	if first {
+	if wake {
 		q.signal()
 	}
 }
+
+// full reports whether a group is waiting.
+func (q *queue) full() bool { return len(q.records) >= groupRecords || q.bytes >= groupBytes }
 
 // FlushSoon asks the writer to bring the flushed position up to date now.
 func (l *Ledger) FlushSoon() {
@@ -73,24 +99,26 @@ func (l *Ledger) Backlog() int {
 	return len(l.queue.records)
 }
 
-// wait returns when there is something to do, at the latest after idle.
-func (q *queue) wait(ctx context.Context, idle time.Duration) {
-	timer := time.NewTimer(idle)
+// wait returns when there is something to do, at the latest after idleCheck.
+func (q *queue) wait(ctx context.Context) {
+	timer := time.NewTimer(idleCheck)
 	defer timer.Stop()
-	select {
-	case <-q.wake:
-	case <-timer.C:
-	case <-ctx.Done():
-		return
-	}
-	q.mu.Lock()
-	few := !q.closed && !q.soon && len(q.records) > 0 && len(q.records) < batchRecords/10
-	q.mu.Unlock()
-	if few {
-		timer.Reset(linger)
+	for {
+		q.mu.Lock()
+		now := q.closed || q.soon || q.full()
+		if !q.due.IsZero() {
+			timer.Reset(time.Until(q.due))
+		}
+		q.mu.Unlock()
+		if now {
+			return
+		}
 		select {
+		case <-q.wake:
 		case <-timer.C:
+			return
 		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -117,9 +145,9 @@ func (q *queue) take() (batch []*Record, soon, closed bool) {
 		n++
 	}
 	batch = q.records[:n:n]
-	q.records = q.records[n:]
+	q.records, q.bytes = q.records[n:], q.bytes-bytes
 	if len(q.records) == 0 {
-		q.records = nil
+		q.records, q.bytes, q.due, q.asked = nil, 0, time.Time{}, false
 	}
 	soon, q.soon = q.soon, false
 	return batch, soon, q.closed && len(q.records) == 0

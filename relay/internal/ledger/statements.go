@@ -5,10 +5,16 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // errorLimit bounds the error text that is stored with a delivery or attempt.
 const errorLimit = 1024
+
+// uuids is a uuid[], which pgx sends as it is: uuid.UUID it sends as text.
+type uuids []pgtype.UUID
+
+func (u uuids) with(id uuid.UUID) uuids { return append(u, pgtype.UUID{Bytes: id, Valid: true}) }
 
 const sqlPayloads = `INSERT INTO posthorn.payloads (event_id, payload, headers, created_at, invalid)
 SELECT DISTINCT ON (event_id) * FROM unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::timestamptz[], $5::text[]) AS u(event_id, payload, headers, created_at, invalid)
@@ -41,7 +47,7 @@ func (l *Ledger) queuePending(b *pgx.Batch, batch []*Record) {
 		return
 	}
 	var (
-		payloadOf, id, endpoint, eventID             []uuid.UUID
+		payloadOf, id, endpoint, eventID             uuids
 		payload, eventHeaders                        [][]byte
 		eventCreated, createdAt                      []time.Time
 		invalid                                      []*string
@@ -59,13 +65,13 @@ func (l *Ledger) queuePending(b *pgx.Batch, batch []*Record) {
 		}
 		e := r.Event
 		if !r.Stored {
-			payloadOf = append(payloadOf, e.ID)
+			payloadOf = payloadOf.with(e.ID)
 			payload = append(payload, orEmpty(e.Payload))
 			eventHeaders = append(eventHeaders, e.Headers)
 			eventCreated = append(eventCreated, e.CreatedAt)
 			invalid = append(invalid, orNull(e.Invalid))
 		}
-		id, endpoint, eventID = append(id, r.ID), append(endpoint, r.Endpoint), append(eventID, e.ID)
+		id, endpoint, eventID = id.with(r.ID), endpoint.with(r.Endpoint), eventID.with(e.ID)
 		typ, tenant, key = append(typ, e.Type), append(tenant, orNull(e.Tenant)), append(key, orNull(e.Key))
 		keyHash = append(keyHash, r.KeyHash)
 		lsn, index = append(lsn, e.Position.LSN.String()), append(index, e.Position.Index)
@@ -106,38 +112,36 @@ const sqlUnpend = `DELETE FROM posthorn.pending WHERE id = ANY($1)`
 
 const sqlUnused = `DELETE FROM posthorn.payloads p WHERE event_id = ANY($1) AND NOT EXISTS (SELECT FROM posthorn.pending q WHERE q.event_id = p.event_id)`
 
-// queueFinal adds the records that are final and removes what they leave behind.
-func (l *Ledger) queueFinal(b *pgx.Batch, batch []*Record) {
+// queueFinal adds the records that are final, where something is copied without
+// what is, and removes what they leave behind.
+func (l *Ledger) queueFinal(b *pgx.Batch, batch []*Record, copies bool) {
 	var (
 		createdAt                                   []time.Time
 		eventCreated                                []*time.Time
-		id, endpoint, eventID                       []uuid.UUID
+		id, endpoint, eventID                       uuids
 		typ, lsn, state                             []string
 		tenant, key, errors, method, requestHeaders []*string
 		index                                       []int64
 		attempts                                    []int32
 		status                                      []*int32
 		body, payload, eventHeaders                 [][]byte
-		stored, storedEvents                        []uuid.UUID
+		stored, storedEvents                        uuids
 	)
 	for _, r := range batch {
-		if !r.State.Final() {
+		if !r.State.Final() || copies && r.copied() {
 			continue
 		}
 		e := r.Event
 		if r.Stored {
-			stored, storedEvents = append(stored, r.ID), append(storedEvents, e.ID)
+			stored, storedEvents = stored.with(r.ID), storedEvents.with(e.ID)
 		}
-		createdAt, id = append(createdAt, e.CommittedAt), append(id, r.ID)
-		endpoint, eventID = append(endpoint, r.Endpoint), append(eventID, e.ID)
+		createdAt, id = append(createdAt, e.CommittedAt), id.with(r.ID)
+		endpoint, eventID = endpoint.with(r.Endpoint), eventID.with(e.ID)
 		typ, tenant, key = append(typ, e.Type), append(tenant, orNull(e.Tenant)), append(key, orNull(e.Key))
 		lsn, index = append(lsn, e.Position.LSN.String()), append(index, e.Position.Index)
 		state, attempts = append(state, string(r.State)), append(attempts, int32(r.Attempts))
 		status, errors = append(status, orNullInt(r.Status)), append(errors, orNull(clean(r.Error, errorLimit)))
-		var keep kept
-		if l.bodies == BodiesAll || l.bodies == BodiesFailed && r.State == Failed {
-			keep = keepBodies(r)
-		}
+		keep := l.keep(r)
 		method, requestHeaders, body = append(method, keep.method), append(requestHeaders, keep.requestHeaders), append(body, keep.body)
 		payload, eventHeaders, eventCreated = append(payload, keep.payload), append(eventHeaders, keep.headers), append(eventCreated, keep.createdAt)
 	}
@@ -158,7 +162,11 @@ type kept struct {
 	createdAt              *time.Time
 }
 
-func keepBodies(r *Record) kept {
+// keep returns nothing where ledger.bodies says so.
+func (l *Ledger) keep(r *Record) kept {
+	if l.bodies != BodiesAll && (l.bodies != BodiesFailed || r.State != Failed) {
+		return kept{}
+	}
 	k := kept{payload: orEmpty(r.Event.Payload), headers: r.Event.Headers, createdAt: &r.Event.CreatedAt}
 	if r.Request != nil {
 		k.method, k.requestHeaders, k.body = &r.Request.Method, r.Request.headersJSON(), r.Request.Body
@@ -173,7 +181,7 @@ ON CONFLICT DO NOTHING`
 func queueAttempts(b *pgx.Batch, batch []*Record) {
 	var (
 		createdAt, startedAt                   []time.Time
-		id                                     []uuid.UUID
+		id                                     uuids
 		number                                 []int32
 		outcome                                []string
 		status                                 []*int32
@@ -187,7 +195,7 @@ func queueAttempts(b *pgx.Batch, batch []*Record) {
 			continue
 		}
 		createdAt, startedAt = append(createdAt, r.Event.CommittedAt), append(startedAt, a.StartedAt)
-		id, number, outcome = append(id, r.ID), append(number, int32(a.Number)), append(outcome, a.Outcome)
+		id, number, outcome = id.with(r.ID), append(number, int32(a.Number)), append(outcome, a.Outcome)
 		status, errors = append(status, orNullInt(a.Status)), append(errors, orNull(clean(a.Error, errorLimit)))
 		dns, connect, tls = append(dns, a.DNS.Microseconds()), append(connect, a.Connect.Microseconds()), append(tls, a.TLS.Microseconds())
 		firstByte, totalFor = append(firstByte, a.FirstByte.Microseconds()), append(totalFor, a.Total.Microseconds())
@@ -208,7 +216,7 @@ func queueHeads(b *pgx.Batch, batch []*Record) {
 		endpoint uuid.UUID
 		key      int64
 	}
-	var endpoints []uuid.UUID
+	var endpoints uuids
 	var keys []int64
 	seen := map[lane]bool{}
 	for _, r := range batch {
@@ -217,7 +225,7 @@ func queueHeads(b *pgx.Batch, batch []*Record) {
 			continue
 		}
 		seen[lane{r.Endpoint, *hash}] = true
-		endpoints, keys = append(endpoints, r.Endpoint), append(keys, *hash)
+		endpoints, keys = endpoints.with(r.Endpoint), append(keys, *hash)
 	}
 	if len(endpoints) > 0 {
 		b.Queue(sqlHeads, endpoints, keys)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -38,11 +39,18 @@ const (
 // writeTimeout bounds one try, for a server that does not answer.
 const writeTimeout = 30 * time.Second
 
+const uniqueViolation = "23505"
+
 // sqlTransaction is how every transaction begins. It ends, in the server's own words, what waits in this
-// transaction for a lock that somebody holds on a table of the ledger. And
-// what is committed must be on disk: the slot is moved past it.
-const sqlTransaction = `SELECT set_config('lock_timeout', '5s', true),
+// transaction for a lock that somebody holds on a table of the ledger. What
+// locks we hold end with us, also when we are stopped or cut off: who takes
+// over waits for them. And what is committed must be on disk: the slot is
+// moved past it.
+const sqlTransaction = `SELECT set_config('lock_timeout', '5s', true), set_config('idle_in_transaction_session_timeout', '5s', true),
   set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`
+
+// sqlBatch is how a batch begins: its end may be on its way when we are cut off.
+const sqlBatch = sqlTransaction + `, set_config('statement_timeout', '30s', true)`
 
 // Run writes what is put until Finish, then returns nil; it returns ErrFenced
 // when another relay took over, and ctx's error when that ends first. While
@@ -51,6 +59,10 @@ const sqlTransaction = `SELECT set_config('lock_timeout', '5s', true),
 func (l *Ledger) Run(ctx context.Context, positions Positions, onShutdown func()) error {
 	flushedAt := time.Now()
 	for {
+		l.queue.wait(ctx)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		batch, soon, last := l.queue.take()
 		oldest := int64(0)
 		for _, r := range batch {
@@ -83,12 +95,6 @@ func (l *Ledger) Run(ctx context.Context, positions Positions, onShutdown func()
 		if last {
 			return nil
 		}
-		if len(batch) == 0 {
-			l.queue.wait(ctx, idleCheck)
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 	}
 }
 
@@ -106,6 +112,9 @@ func (l *Ledger) persist(ctx context.Context, batch []*Record, flush event.LSN, 
 	wait := firstRetry
 	for {
 		err := l.write(ctx, batch, flush)
+		if codeOf(err) == uniqueViolation { // an id again, or the same batch, because its commit's answer was lost
+			err = l.rewrite(ctx, batch, flush)
+		}
 		if err != nil && refusedForData(err) && len(batch) > 0 {
 			err = l.bisect(ctx, batch, err)
 			if err == nil {
@@ -158,7 +167,7 @@ func (l *Ledger) bisect(ctx context.Context, batch []*Record, cause error) error
 	if len(batch) > 1 {
 		half := len(batch) / 2
 		for _, part := range [][]*Record{batch[:half], batch[half:]} {
-			err := l.write(ctx, part, l.Flushed())
+			err := l.rewrite(ctx, part, l.Flushed())
 			if err != nil && refusedForData(err) {
 				err = l.bisect(ctx, part, err)
 			}
@@ -169,13 +178,13 @@ func (l *Ledger) bisect(ctx context.Context, batch []*Record, cause error) error
 		return nil
 	}
 	l.partitions.forget() // a partition that somebody dropped looks like bad data
-	if err := l.write(ctx, batch, l.Flushed()); err == nil || !refusedForData(err) {
+	if err := l.rewrite(ctx, batch, l.Flushed()); err == nil || !refusedForData(err) {
 		return err
 	}
 	r := batch[0]
 	l.logger.LogAttrs(ctx, slog.LevelError, "ledger refuses a record, writing it without its texts",
 		slog.String("delivery", r.ID.String()), slog.String("event", r.Event.ID.String()), slog.String("state", string(r.State)), slog.Any("err", cause))
-	err := l.write(ctx, []*Record{r.bare(cause)}, l.Flushed())
+	err := l.rewrite(ctx, []*Record{r.bare(cause)}, l.Flushed())
 	if err != nil && refusedForData(err) {
 		l.logger.LogAttrs(ctx, slog.LevelError, "ledger refuses a record altogether, it is not recorded",
 			slog.String("delivery", r.ID.String()), slog.String("event", r.Event.ID.String()), slog.String("state", string(r.State)), slog.Any("err", err))
@@ -197,8 +206,19 @@ func (r *Record) bare(cause error) *Record {
 	}
 }
 
-// write records batch and the positions in one transaction: one round trip.
+// write records batch and the positions in one transaction. It is refused with
+// uniqueViolation when something new stands in the ledger already.
 func (l *Ledger) write(ctx context.Context, batch []*Record, flush event.LSN) error {
+	return l.commit(ctx, batch, flush, slices.ContainsFunc(batch, (*Record).copied))
+}
+
+// rewrite is write for records of which some may stand in the ledger already.
+func (l *Ledger) rewrite(ctx context.Context, batch []*Record, flush event.LSN) error {
+	return l.commit(ctx, batch, flush, false)
+}
+
+// commit needs one round trip, and another one when something is copied.
+func (l *Ledger) commit(ctx context.Context, batch []*Record, flush event.LSN, copies bool) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	if err := l.partitions.ensure(ctx, l.pool, batch); err != nil {
@@ -211,16 +231,24 @@ func (l *Ledger) write(ctx context.Context, batch []*Record, flush event.LSN) er
 		}
 	}
 	b := &pgx.Batch{}
-	b.Queue(sqlTransaction)
+	if copies {
+		b.Queue(`BEGIN`)
+	}
+	b.Queue(sqlBatch)
 	b.Queue(`SELECT posthorn.advance($1, $2, $3::text::pg_lsn, $4, $5::text::pg_lsn)`,
 		l.slot, l.epoch.Load(), recorded.LSN.String(), recorded.Index, flush.String())
 	l.queuePending(b, batch)
-	l.queueFinal(b, batch)
+	l.queueFinal(b, batch, copies)
 	queueAttempts(b, batch)
 	queueHeads(b, batch)
-	// Without a transaction of its own a pipelined batch is one, and costs one
-	// round trip.
-	if err := l.pool.SendBatch(ctx, b).Close(); err != nil {
+	var err error
+	if copies {
+		err = l.sendCopy(ctx, b, batch)
+	} else {
+		// Without a transaction of its own a pipelined batch is one.
+		err = l.pool.SendBatch(ctx, b).Close()
+	}
+	if err != nil {
 		return fmt.Errorf("write %d records: %w", len(batch), err)
 	}
 	return nil

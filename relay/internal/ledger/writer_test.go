@@ -43,7 +43,7 @@ func (p *positions) set(flush event.LSN) {
 }
 
 // open returns a migrated database's pool.
-func open(t *testing.T) *pgxpool.Pool {
+func open(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	url, err := server.Database(t.Context())
 	if err != nil {
@@ -67,7 +67,7 @@ func open(t *testing.T) *pgxpool.Pool {
 }
 
 // acquire returns a ledger that holds the slot.
-func acquire(t *testing.T, pool *pgxpool.Pool) *Ledger {
+func acquire(t testing.TB, pool *pgxpool.Pool) *Ledger {
 	t.Helper()
 	l := New(pool, "s", BodiesFailed, slog.New(slog.DiscardHandler))
 	if _, err := l.Acquire(t.Context(), "test", "sys", 1); err != nil {
@@ -230,10 +230,11 @@ func TestOneDeliveryTwiceInABatchIsRecorded(t *testing.T) {
 	}
 }
 
-func TestCommitIsOnDiskWhateverTheDatabaseSays(t *testing.T) {
+func TestCommitIsOnDiskAndLocksAreBoundedWhateverTheDatabaseSays(t *testing.T) {
 	pool := open(t)
 	if _, err := pool.Exec(t.Context(), `CREATE TABLE seen AS SELECT ''::text AS setting WHERE false;
-CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES (current_setting('synchronous_commit') || ' ' ||
+  current_setting('idle_in_transaction_session_timeout') || ' ' || current_setting('statement_timeout')); RETURN NULL; END $$;
 CREATE TRIGGER see AFTER UPDATE ON posthorn.relay FOR EACH STATEMENT EXECUTE FUNCTION see();
 DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$`); err != nil {
 		t.Fatal(err)
@@ -242,8 +243,9 @@ DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', cur
 	if err := write(t, acquire(t, pool), &positions{flush: 300}, newRecord(1, Delivered)); err != nil {
 		t.Fatal(err)
 	}
-	if got := texts(t, pool, `SELECT string_agg(setting, ' ') FROM seen`); got[0] != "on on" {
-		t.Errorf("synchronous_commit was %q when the epoch and the batch were written", got[0])
+	want := []string{"on 5s 0", "on 5s 30s"} // the epoch, the batch
+	if diff := cmp.Diff(want, texts(t, pool, `SELECT setting FROM seen`)); diff != "" {
+		t.Errorf("synchronous_commit and how long an idle transaction and a statement may last (-want +got):\n%s", diff)
 	}
 }
 

@@ -112,7 +112,7 @@ CREATE TABLE posthorn.deliveries (
   attempts        integer NOT NULL,
   status          integer,
   error           text,
-  finished_at     timestamptz NOT NULL,
+  finished_at     timestamptz NOT NULL DEFAULT now(),
   request_method  text,
   request_headers json,
   request_body    bytea,

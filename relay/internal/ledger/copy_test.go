@@ -1,0 +1,158 @@
+package ledger
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/posthorn/posthorn/relay/internal/event"
+)
+
+// rowsAsText returns all deliveries, without the server's time.
+func rowsAsText(t *testing.T, pool *pgxpool.Pool) []string {
+	t.Helper()
+	return texts(t, pool, `SELECT (to_jsonb(d) - 'finished_at')::text FROM posthorn.deliveries d ORDER BY index`)
+}
+
+// Whatever the way, a record is the same row.
+func TestRecordIsCopiedAsItIsInserted(t *testing.T) {
+	pool := open(t)
+	l := acquire(t, pool)
+	l.bodies = BodiesAll
+	bare := newRecord(0, Skipped)
+	bare.Status, bare.Attempts, bare.Error = 0, 0, "dropped by \xff \x00 "+strings.Repeat("ü", errorLimit)
+	full := newRecord(1, Delivered)
+	full.Event.Tenant, full.Event.Key, full.Event.Headers = "acme", "k\u2028\"'\\", []byte(`{"a":"b"}`)
+	full.Event.Position.LSN = event.LSN(0xfedcba98_76543210)
+	full.Event.CreatedAt = time.Date(1969, 12, 31, 23, 59, 59, 999999999, time.UTC)
+	full.Request = &Request{Method: "PUT", Headers: [][2]string{{"X-A", "ü"}}, Body: []byte("\x00\xff body")}
+	large := newRecord(2, Failed) // larger than what is sent at once
+	large.Event.Payload = nil
+	large.Request = &Request{Method: "POST", Body: bytes.Repeat([]byte("large "), 50_000)}
+	records := []*Record{bare, full, large}
+	if err := l.rewrite(t.Context(), records, 300); err != nil {
+		t.Fatal(err)
+	}
+	want := rowsAsText(t, pool)
+	if _, err := pool.Exec(t.Context(), `TRUNCATE posthorn.deliveries`); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.write(t.Context(), records, 300); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, rowsAsText(t, pool)); diff != "" || len(want) != len(records) {
+		t.Errorf("%d rows; inserted and copied (-want +got):\n%s", len(want), diff)
+	}
+	if got := texts(t, pool, `SELECT count(*)::text FROM posthorn.deliveries WHERE finished_at BETWEEN now() - interval '1 minute' AND now()`); got[0] != "3" {
+		t.Errorf("%s rows say when they became final, want 3", got[0])
+	}
+}
+
+// mixed returns records of each way into the ledger: copied, parked, tried.
+func mixed() []*Record {
+	var records []*Record
+	for i := range 20 {
+		r := newRecord(i, Delivered)
+		switch i % 5 {
+		case 1:
+			r.State = Pending
+		case 2:
+			r.State = Failed
+			r.Attempt = &Attempt{Number: 1, StartedAt: committed, Outcome: "rejected", Status: 500}
+		}
+		records = append(records, r)
+	}
+	return records
+}
+
+func counts(t *testing.T, pool *pgxpool.Pool) string {
+	t.Helper()
+	return texts(t, pool, `SELECT concat_ws(' ', (SELECT count(*) FROM posthorn.deliveries), (SELECT count(*) FROM posthorn.pending),
+  (SELECT count(*) FROM posthorn.payloads), (SELECT count(*) FROM posthorn.attempts))`)[0]
+}
+
+// The answer to a commit can get lost with the connection.
+func TestBatchThatWasCommittedAlreadyIsWrittenAgain(t *testing.T) {
+	pool := open(t)
+	l, p := acquire(t, pool), &positions{flush: 300}
+	if err := l.write(t.Context(), mixed(), 250); err != nil {
+		t.Fatal(err)
+	}
+	rows := rowsAsText(t, pool)
+	if err := write(t, l, p, append(mixed(), newRecord(20, Delivered))...); err != nil {
+		t.Fatal(err)
+	}
+	if got := counts(t, pool); got != "17 4 4 4" || l.Flushed() != 300 {
+		t.Errorf("%s rows, flushed %s; want 17 4 4 4, 0/12C", got, l.Flushed())
+	}
+	if diff := cmp.Diff(rows, rowsAsText(t, pool)[:16]); diff != "" {
+		t.Errorf("deliveries (-before +after):\n%s", diff)
+	}
+}
+
+func TestBatchIsOneTransactionWhicheverWaysItsRecordsGo(t *testing.T) {
+	pool := open(t)
+	l := acquire(t, pool)
+	if _, err := pool.Exec(t.Context(), `CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END $$;
+CREATE TRIGGER full_disk AFTER INSERT ON posthorn.deliveries FOR EACH STATEMENT EXECUTE FUNCTION full_disk()`); err != nil {
+		t.Fatal(err)
+	}
+	connections := pool.Stat().NewConnsCount()
+	for range 3 {
+		if err := l.write(t.Context(), mixed(), 300); codeOf(err) != "53100" {
+			t.Fatalf("got %v, want SQLSTATE 53100", err)
+		}
+	}
+	if got := counts(t, pool); got != "0 0 0 0" {
+		t.Errorf("%s rows are left of a batch that failed", got)
+	}
+	if place, err := l.Place(t.Context()); err != nil || place.Flushed != 100 || place.Recorded.LSN != 0 {
+		t.Errorf("the batch that failed left %+v, %v", place, err)
+	}
+	if got := pool.Stat().NewConnsCount(); got != connections {
+		t.Errorf("%d connections were made anew", got-connections)
+	}
+	if _, err := pool.Exec(t.Context(), `DROP TRIGGER full_disk ON posthorn.deliveries`); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.write(t.Context(), mixed(), 300); err != nil {
+		t.Fatal(err)
+	}
+	if got := counts(t, pool); got != "16 4 4 4" {
+		t.Errorf("%s rows, want 16 4 4 4", got)
+	}
+}
+
+// Reads of whatever size give the same bytes.
+func TestRowsAreReadInPieces(t *testing.T) {
+	l := New(nil, "s", BodiesAll, nil)
+	read := func(size int) string {
+		var all bytes.Buffer
+		if _, err := all.ReadFrom(&piecemeal{&rowReader{ledger: l, batch: mixed()}, size}); err != nil {
+			t.Fatal(err)
+		}
+		return all.String()
+	}
+	want := read(1 << 20)
+	for _, size := range []int{1, 7, 100} {
+		if got := read(size); got != want {
+			t.Errorf("%d bytes read in pieces of %d, other than the %d at once", len(got), size, len(want))
+		}
+	}
+	if got := fmt.Sprintf("%q", want[len(want)-2:]); got != `"\xff\xff"` {
+		t.Errorf("the end is %s", got)
+	}
+}
+
+// piecemeal reads a few bytes at a time.
+type piecemeal struct {
+	reader *rowReader
+	size   int
+}
+
+func (p *piecemeal) Read(b []byte) (int, error) { return p.reader.Read(b[:min(len(b), p.size)]) }
