@@ -21,7 +21,7 @@ LINTER = $(GO) tool -modfile=tools/go.mod golangci-lint
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
 build: ## Build bin/posthorn
@@ -73,10 +73,15 @@ fuzz: postgres programs ## Fuzz each target for FUZZTIME (20s)
 		$(GO) test -run='^$$' -fuzz="^$${target#func }\$$" -fuzztime=$(FUZZTIME) "$${file%/*}" </dev/null || exit 1; \
 	done
 
+# BENCH names scenarios: BENCH=drain,latency; BENCH=full runs all at larger
+# sizes. BENCHFLAGS are further flags of integration/bench.
 .PHONY: bench
-bench: build postgres ## Run the benchmarks
+bench: build postgres ## Measure the relay beside its references, see docs/performance.md
+	$(GO) run ./integration/bench -binary $(BINARY) $(if $(BENCH),-run $(BENCH)) $(BENCHFLAGS)
+
+.PHONY: microbench
+microbench: postgres ## Run the Go benchmarks of the packages, with their allocations
 	$(GO) test -run='^$$' -bench=. -benchmem $(UNIT)
-	$(GO) test -run='^$$' -bench=. -benchtime=1x ./integration
 
 .PHONY: cover
 cover: postgres programs ## Show the packages' test coverage, in detail in cover.out

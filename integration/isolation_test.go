@@ -1,11 +1,9 @@
 package integration
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 )
@@ -82,72 +80,6 @@ func TestDeadEndpointDelaysNoOther(t *testing.T) {
 			}
 		})
 	}
-}
-
-const aloneConfig = `
-endpoints:
-  - {name: healthy, url: "${RECEIVER}/healthy", events: ["*"], secret: "${SECRET}"}
-`
-
-// BenchmarkHealthyBesideDead measures how long after its insert an event
-// reaches a healthy endpoint, alone and beside one that hangs, at a steady
-// rate, in turns, so that both see the same machine.
-func BenchmarkHealthyBesideDead(b *testing.B) {
-	const rounds = 3
-	var alone, beside []time.Duration
-	for b.Loop() {
-		for range rounds {
-			alone = append(alone, latencies(b, aloneConfig)...)
-			ill := newReceiver(b, "/dying")
-			ill.endpoints["/dying"].answers(hangs)
-			beside = append(beside, latencies(b, isolated(ill))...)
-		}
-	}
-	without, with := percentile(alone, 99), percentile(beside, 99)
-	b.ReportMetric(0, "ns/op") // says nothing here
-	b.ReportMetric(float64(without.Microseconds())/1000, "p99-alone-ms")
-	b.ReportMetric(float64(with.Microseconds())/1000, "p99-beside-dead-ms")
-	b.ReportMetric(float64(with)/float64(without), "ratio")
-}
-
-// latencies runs a relay under a steady load and returns how long each event
-// took from before its insert to its arrival at the healthy endpoint.
-func latencies(b *testing.B, config string) []time.Duration {
-	const (
-		every = 10 * time.Millisecond
-		each  = 5 // events in a transaction: 500 a second
-	)
-	n := scaled(5000)
-	db, rcv := newDatabase(b), newReceiver(b, "/healthy")
-	healthy := rcv.endpoints["/healthy"]
-	r := startRelay(b, db, rcv, config)
-	r.waitReady()
-
-	var mu sync.Mutex
-	began, took := make([]time.Time, n+1), make([]time.Duration, 0, n)
-	healthy.answers(func(q *request) int {
-		mu.Lock()
-		defer mu.Unlock()
-		took = append(took, time.Since(began[q.Event.N]))
-		return http.StatusOK
-	})
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for from := 1; from <= n; from += each {
-		<-ticker.C
-		part := bulk{From: from, To: min(from+each-1, n)}
-		mu.Lock()
-		for i := part.From; i <= part.To; i++ {
-			began[i] = time.Now()
-		}
-		mu.Unlock()
-		if err := part.insert(context.Background(), db.pool); err != nil {
-			b.Fatal(err)
-		}
-	}
-	healthy.waitDelivered(n, time.Minute)
-	r.kill()
-	return took
 }
 
 // percentile returns the p-th percentile of all.

@@ -33,7 +33,7 @@ func TestPreviousSecretsSignWithAKeyIDOfTheirOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q := &egress.Request{Method: http.MethodPost, URL: &url.URL{Scheme: "https", Host: "a.example"}, Header: http.Header{}}
+	q := &egress.Request{Method: http.MethodPost, URL: &url.URL{Scheme: "https", Host: "a.example"}, Header: egress.Header{}}
 	for _, s := range signatures {
 		if err := s.Sign(q, uuid.New(), time.Now()); err != nil {
 			t.Fatal(err)

@@ -52,7 +52,7 @@ func TestEndpointsWithTheSameGrantShareAToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, ep := range all.lanes {
-		q := &egress.Request{Method: ep.Method, URL: ep.URL, Header: http.Header{}, Target: ep.Target, Timeout: 5 * time.Second}
+		q := &egress.Request{Method: ep.Method, URL: ep.URL, Header: egress.Header{}, Target: ep.Target, Timeout: 5 * time.Second}
 		if res := client.Send(t.Context(), q); res.Err != nil || res.Status != 200 {
 			t.Errorf("%s: %d, %v", ep.Name, res.Status, res.Err)
 		}

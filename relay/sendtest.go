@@ -6,14 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/posthorn/posthorn/config"
+	"github.com/posthorn/posthorn/relay/internal/egress"
 	"github.com/posthorn/posthorn/relay/internal/event"
 	"github.com/posthorn/posthorn/relay/internal/lane"
 	"github.com/posthorn/posthorn/relay/internal/route"
@@ -152,14 +152,12 @@ func (s *Sample) complete(cfg *config.Config, patterns []string) (notes []string
 
 // fields returns the header's fields in alphabetical order, with *** in place
 // of what may be credentials.
-func fields(h http.Header) [][2]string {
-	var all [][2]string
-	for _, name := range slices.Sorted(maps.Keys(h)) {
-		for _, value := range h[name] {
-			if config.IsCredentialHeader(name) {
-				value = "***"
-			}
-			all = append(all, [2]string{name, value})
+func fields(h egress.Header) [][2]string {
+	all := slices.Clone(h)
+	slices.SortStableFunc(all, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+	for i := range all {
+		if config.IsCredentialHeader(all[i][0]) {
+			all[i][1] = "***"
 		}
 	}
 	return all

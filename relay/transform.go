@@ -263,10 +263,8 @@ func (t *Transformer) Request(endpoint string, r *Transformation) (*PreparedRequ
 
 // authenticated reports whether q gets an Authorization header when it is sent.
 func authenticated(c *config.Endpoint, q *egress.Request) bool {
-	for name := range q.Header { // as templates spell them
-		if strings.EqualFold(name, "Authorization") {
-			return false
-		}
+	if q.Header.Has("Authorization") {
+		return false
 	}
 	return q.URL.User != nil || c.Auth.Basic.Username != "" || c.Auth.Bearer.Token != "" || c.Auth.OAuth2.ClientID != ""
 }

@@ -18,6 +18,7 @@ import (
 
 func newRunCommand(g *globals) *cobra.Command {
 	var initFirst bool
+	var profileFolder string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the relay",
@@ -30,9 +31,12 @@ configuration's file, within a few seconds. One that is invalid, or whose
 plugins do not start, is logged and changes nothing. What the connections to
 Postgres, health and metrics, and the log depend on takes effect after a restart.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return g.run(cmd.Context(), initFirst) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return profiled(profileFolder, func() error { return g.run(cmd.Context(), initFirst) })
+		},
 	}
 	cmd.Flags().BoolVar(&initFirst, "init", false, "prepare the database first, as posthorn init does")
+	cmd.Flags().StringVar(&profileFolder, "profile", "", "write profiles of CPU and allocations into this folder when the relay ends, for go tool pprof")
 	return cmd
 }
 
@@ -51,6 +55,7 @@ func (g *globals) run(ctx context.Context, initFirst bool) error {
 	}
 	logger := newLogger(g.stderr, cfg.Log, g.getenv("NO_COLOR") != "")
 	warn(ctx, logger, cfg)
+	limitMemory(ctx, logger)
 	r, err := relay.New(cfg, version, logger)
 	if err != nil {
 		return &exitError{exitConfig, err}

@@ -278,6 +278,14 @@ func (s *Server) Restart(ctx context.Context) error {
 	return s.start(ctx)
 }
 
+// PID returns the process id of the server's first process, whose children the
+// others are. Restart changes it; after Stop it is that of the last one.
+func (s *Server) PID() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.process.cmd.Process.Pid
+}
+
 // Stop shuts the server down fast, disconnecting its clients, or at once if
 // that takes more than 20 seconds, and removes its folder if it is temporary.
 // Further calls do nothing and return nil.

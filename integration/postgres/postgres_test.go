@@ -73,6 +73,13 @@ func TestSettings(t *testing.T) {
 	}
 }
 
+func TestPIDIsThatOfTheFirstProcess(t *testing.T) {
+	const parent = `SELECT split_part(pg_read_file('postmaster.pid'), E'\n', 1)`
+	if got := queryText(t, server.URL("postgres"), parent); got != strconv.Itoa(server.PID()) {
+		t.Errorf("got %d, want %s", server.PID(), got)
+	}
+}
+
 func TestPasswordIsRequired(t *testing.T) {
 	url := strings.Replace(server.URL("postgres"), server.password, "wrong", 1)
 	if conn, err := pgx.Connect(t.Context(), url); err == nil {

@@ -84,9 +84,9 @@ func NewMetrics(version string, snapshot func() Snapshot) *Metrics {
 	return m
 }
 
-// Attempted counts one attempt.
-func (m *Metrics) Attempted(endpoint, outcome string) {
-	m.attempts.WithLabelValues(endpoint, outcome).Inc()
+// Attempts returns what counts one attempt.
+func (m *Metrics) Attempts(endpoint, outcome string) (count func()) {
+	return m.attempts.WithLabelValues(endpoint, outcome).Inc
 }
 
 // Delivered takes the time from an event's commit to its delivery.
@@ -94,9 +94,9 @@ func (m *Metrics) Delivered(sinceCommit time.Duration) {
 	m.delivered.Observe(sinceCommit.Seconds())
 }
 
-// Finished counts one delivery that became final.
-func (m *Metrics) Finished(endpoint string, state ledger.State) {
-	m.finished.WithLabelValues(endpoint, string(state)).Inc()
+// Finals returns what counts one delivery that became final.
+func (m *Metrics) Finals(endpoint string, state ledger.State) (count func()) {
+	return m.finished.WithLabelValues(endpoint, string(state)).Inc
 }
 
 // Reloaded counts one configuration to change to, by what became of it: applied,

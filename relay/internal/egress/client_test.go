@@ -44,7 +44,7 @@ func newRequest(t *testing.T, address string) *Request {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Request{Method: "POST", URL: u, Header: http.Header{"Content-Type": {"application/json"}, "X-odd-Case": {"1"}}, Body: []byte(`{"a":1}`), Timeout: 5 * time.Second}
+	return &Request{Method: "POST", URL: u, Header: Header{{"Content-Type", "application/json"}, {"X-odd-Case", "1"}}, Body: []byte(`{"a":1}`), Timeout: 5 * time.Second}
 }
 
 func TestRequestArrivesAsItIs(t *testing.T) {
@@ -133,8 +133,20 @@ func TestRequestIsSentOnce(t *testing.T) {
 	}
 }
 
-// raw serves each connection by f and ends with the test.
+// raw serves each connection by f, once a request's head is there, and ends
+// with the test.
 func raw(t *testing.T, f func(c net.Conn, stop <-chan struct{})) string {
+	t.Helper()
+	return "http://" + serveConns(t, func(c net.Conn, stop <-chan struct{}) {
+		// A response before its request would be another error.
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			f(c, stop)
+		}
+	})
+}
+
+// serveConns serves one connection after the other by f and ends with the test.
+func serveConns(t *testing.T, f func(c net.Conn, stop <-chan struct{})) (address string) {
 	t.Helper()
 	var lc net.ListenConfig
 	listener, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -149,10 +161,7 @@ func raw(t *testing.T, f func(c net.Conn, stop <-chan struct{})) string {
 			if err != nil {
 				return
 			}
-			// A response before its request would be another error.
-			if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
-				f(c, stop)
-			}
+			f(c, stop)
 			_ = c.Close()
 		}
 	}()
@@ -161,7 +170,7 @@ func raw(t *testing.T, f func(c net.Conn, stop <-chan struct{})) string {
 		_ = listener.Close()
 		<-done
 	})
-	return "http://" + listener.Addr().String()
+	return listener.Addr().String()
 }
 
 // dripping serves head and then unit again and again.
@@ -381,26 +390,5 @@ func TestCancelledAttemptEndsAtOnce(t *testing.T) {
 	r := newClient(t, Options{Allow: loopback}).Send(ctx, newRequest(t, address))
 	if !errors.Is(r.Err, context.Canceled) || r.Total > time.Second {
 		t.Errorf("got %v after %s", r.Err, r.Total)
-	}
-}
-
-func BenchmarkSend(b *testing.B) {
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
-	defer server.Close()
-	c, err := New(Options{Allow: loopback, Permit: func() bool { return true }})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer c.Close()
-	u, err := url.Parse(server.URL)
-	if err != nil {
-		b.Fatal(err)
-	}
-	q := &Request{Method: "POST", URL: u, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(`{"a":1}`), Timeout: 5 * time.Second}
-	b.ReportAllocs()
-	for b.Loop() {
-		if r := c.Send(b.Context(), q); r.Err != nil {
-			b.Fatal(r.Err)
-		}
 	}
 }

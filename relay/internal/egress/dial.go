@@ -41,17 +41,11 @@ type dialer struct {
 // reach connects to one address. It ends soon after ctx does.
 type reach func(ctx context.Context, target netip.AddrPort) (net.Conn, error)
 
-// attemptKey is the key of a context's value: the context of the attempt. The
-// transport dials with one that keeps the values but not the end, so that a
-// later request can have the connection; an endpoint that lets connects wait
-// would gather dials that way.
-type attemptKey struct{}
-
 // withinAttempt returns a context that ends with the attempt that ctx is for,
 // and after dialTimeout.
 func withinAttempt(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	attempt, ok := ctx.Value(attemptKey{}).(context.Context)
+	attempt, ok := ctx.Value(attemptKey{}).(*attempt)
 	if !ok {
 		return ctx, cancel
 	}
@@ -59,32 +53,29 @@ func withinAttempt(ctx context.Context) (context.Context, context.CancelFunc) {
 	return ctx, func() { stop(); cancel() }
 }
 
-// dialTLS returns a transport's DialTLSContext: the transport's own handshakes
-// outlive their attempts, as its dials do.
-func (d *dialer) dialTLS(config *tls.Config) func(ctx context.Context, network, address string) (net.Conn, error) {
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		ctx, cancel := withinAttempt(ctx)
-		defer cancel()
-		conn, err := d.dial(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		own := config
-		if config.ServerName == "" {
-			own = config.Clone()
-			own.ServerName, _, _ = net.SplitHostPort(address) // dial took it apart as well
-		}
-		t := timingsOf(ctx)
-		start := t.now()
-		secure := tls.Client(conn, own)
-		err = secure.HandshakeContext(ctx)
-		t.tls.Store(t.now() - start)
-		if err != nil {
-			_ = conn.Close()
-			return nil, err
-		}
-		return secure, nil
+// dialTLS connects by TLS. A transport's own handshakes outlive their attempts,
+// as its dials do.
+func (d *dialer) dialTLS(ctx context.Context, config *tls.Config, address string) (*tls.Conn, error) {
+	ctx, cancel := withinAttempt(ctx)
+	defer cancel()
+	conn, err := d.dial(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
 	}
+	if config.ServerName == "" {
+		config = config.Clone()
+		config.ServerName, _, _ = net.SplitHostPort(address) // dial took it apart as well
+	}
+	t := timingsOf(ctx)
+	start := t.now()
+	secure := tls.Client(conn, config)
+	err = secure.HandshakeContext(ctx)
+	t.tls.Store(t.now() - start)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return secure, nil
 }
 
 // dial is a transport's DialContext.

@@ -42,7 +42,7 @@ type OAuth2 struct {
 // with both in the body, and that way from then on if it is the right one.
 func (c *Client) OAuth2(o OAuth2) Auth {
 	return &oauth2Auth{
-		transport: c.transportFor,
+		transport: func(t TLS) (http.RoundTripper, error) { return c.transportFor(t) },
 		grant: clientcredentials.Config{
 			ClientID: o.ClientID, ClientSecret: o.ClientSecret,
 			TokenURL: o.TokenURL.String(), Scopes: o.Scopes,
@@ -63,21 +63,21 @@ type oauth2Auth struct {
 	err     error // of the last one
 }
 
-func (a *oauth2Auth) authorize(ctx context.Context, req *http.Request) error {
+func (a *oauth2Auth) authorize(ctx context.Context, h *Header) error {
 	token, err := a.current(ctx)
 	if err != nil {
 		return fmt.Errorf("fetch token: %w", err)
 	}
-	setBearer(req, token)
+	h.Set("Authorization", "Bearer "+token)
 	return nil
 }
 
-// refused forgets the token that req carried. Another attempt may have done so
+// refused forgets the token that h carries. Another attempt may have done so
 // before, and fetched the next one.
-func (a *oauth2Auth) refused(req *http.Request) bool {
+func (a *oauth2Auth) refused(h Header) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if req.Header.Get("Authorization") == "Bearer "+a.token {
+	if h.Get("Authorization") == "Bearer "+a.token {
 		a.token = ""
 	}
 	return true
@@ -102,15 +102,18 @@ func (a *oauth2Auth) current(ctx context.Context) (string, error) {
 	if token != "" || now != fetches && err != nil {
 		return token, err
 	}
-	token, lifetime, err := a.fetch(ctx)
+	answer, ok := within(ctx, func() tokenAnswer { return a.fetch(ctx) })
+	if !ok {
+		answer.err = context.Cause(ctx)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.fetches++
-	a.token, a.until, a.err = token, time.Now().Add(lifetime-min(lifetime/10, tokenMargin)), err
+	a.token, a.until, a.err = answer.token, time.Now().Add(answer.lifetime-min(answer.lifetime/10, tokenMargin)), answer.err
 	if ctx.Err() != nil {
 		a.err = nil
 	}
-	return token, err
+	return answer.token, answer.err
 }
 
 // cached returns the token, or "" if there is none to use, and how many fetches
@@ -124,13 +127,21 @@ func (a *oauth2Auth) cached() (token string, fetches int, err error) {
 	return token, a.fetches, a.err
 }
 
+// tokenAnswer is what came of a token request.
+type tokenAnswer struct {
+	token    string
+	lifetime time.Duration
+	err      error
+}
+
 // fetch asks the token endpoint. Its errors hold nothing that the endpoint
 // sent but the status and the error's code.
-func (a *oauth2Auth) fetch(ctx context.Context) (token string, lifetime time.Duration, err error) {
+func (a *oauth2Auth) fetch(ctx context.Context) tokenAnswer {
 	transport, err := a.transport(TLS{})
 	if err != nil {
-		return "", 0, err
+		return tokenAnswer{err: err}
 	}
+	ctx = new(timings).trace(ctx) // they are not the attempt's, and nobody asks for them
 	bounded := &tokenTransport{base: transport}
 	client := &http.Client{
 		Transport:     bounded,
@@ -138,19 +149,19 @@ func (a *oauth2Auth) fetch(ctx context.Context) (token string, lifetime time.Dur
 	}
 	answer, err := a.grant.Token(context.WithValue(ctx, oauth2.HTTPClient, client))
 	if err != nil {
-		return "", 0, a.explain(ctx, err, bounded.status)
+		return tokenAnswer{err: a.explain(ctx, err, bounded.status)}
 	}
 	if !strings.EqualFold(answer.TokenType, "bearer") && answer.TokenType != "" {
-		return "", 0, errors.New("the token endpoint answered with a token that is not a bearer token")
+		return tokenAnswer{err: errors.New("the token endpoint answered with a token that is not a bearer token")}
 	}
 	if !isToken(answer.AccessToken) {
-		return "", 0, errors.New("the token endpoint answered with a token that holds characters that no token may")
+		return tokenAnswer{err: errors.New("the token endpoint answered with a token that holds characters that no token may")}
 	}
-	lifetime = time.Until(answer.Expiry)
+	lifetime := time.Until(answer.Expiry)
 	if lifetime <= 0 { // none, or a way to say never
 		lifetime = usualLifetime
 	}
-	return answer.AccessToken, lifetime, nil
+	return tokenAnswer{token: answer.AccessToken, lifetime: lifetime}
 }
 
 // explain returns err as one line for people, never with an URL, a body or

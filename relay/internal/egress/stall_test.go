@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
-	"net/http"
 	"testing"
 	"time"
 
@@ -87,7 +86,7 @@ func TestHandshakeEndsWithItsAttempt(t *testing.T) {
 	defer listener.Close()
 	c := newClient(t, Options{Allow: loopback})
 	q := newRequest(t, "https://"+listener.Addr().String())
-	q.Header, q.Timeout = http.Header{}, 100*time.Millisecond
+	q.Header, q.Timeout = Header{}, 100*time.Millisecond
 	if r := c.Send(t.Context(), q); r.Err == nil || r.Err.Error() != "no complete answer within 100ms" {
 		t.Errorf("got %+v", r)
 	}

@@ -32,7 +32,7 @@ type authority struct {
 
 // newCertificate returns a certificate that is for 127.0.0.1 and valid now
 // unless change says otherwise; without an issuer it signs itself.
-func newCertificate(t *testing.T, name string, issuer *authority, change func(*x509.Certificate)) tls.Certificate {
+func newCertificate(t testing.TB, name string, issuer *authority, change func(*x509.Certificate)) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -60,7 +60,7 @@ func newCertificate(t *testing.T, name string, issuer *authority, change func(*x
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
-func newAuthority(t *testing.T, name string, issuer *authority, change func(*x509.Certificate)) *authority {
+func newAuthority(t testing.TB, name string, issuer *authority, change func(*x509.Certificate)) *authority {
 	t.Helper()
 	c := newCertificate(t, name, issuer, func(c *x509.Certificate) {
 		c.IsCA, c.BasicConstraintsValid, c.IPAddresses = true, true, nil

@@ -105,7 +105,7 @@ type Tx struct {
 	Commit    LSN       // LSN of the commit record
 	Time      time.Time // commit time
 	End       LSN       // end LSN, known once the commit was read
-	Unsettled int       // deliveries, and events not routed yet, that are not settled
+	Unsettled int       // once it is closed: deliveries, and events not routed yet, that are not settled
 	Closed    bool
 }
 

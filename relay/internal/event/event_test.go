@@ -2,6 +2,7 @@ package event
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -10,6 +11,7 @@ import (
 // The ids are stored and compared across releases: these must never change.
 func TestIdsAreTheSameForEver(t *testing.T) {
 	const given = "01890a5d-ac96-774b-bcce-b302099a8057"
+	long := strings.Repeat("invoice-", 20)
 	tests := []struct{ name, got, want string }{
 		{"a row's uuid is the event's id", IDOf(given).String(), given},
 		{"a row's uuid in capitals", IDOf("01890A5D-AC96-774B-BCCE-B302099A8057").String(), given},
@@ -18,6 +20,10 @@ func TestIdsAreTheSameForEver(t *testing.T) {
 			DeliveryID(uuid.MustParse(given), EndpointID("erp")).String(),
 			uuid.NewSHA1(uuid.MustParse(given), []byte(EndpointID("erp").String())).String(),
 		},
+		{"a row's uuid as bytes", IDOf([]byte(given)).String(), given},
+		{"a long text is no uuid", IDOf(long).String(), uuid.NewSHA1(rowNamespace, []byte(long)).String()},
+		{"36 characters that are no uuid", IDOf(long[:36]).String(), uuid.NewSHA1(rowNamespace, []byte(long[:36])).String()},
+		{"a row without an id", IDOf("").String(), uuid.NewSHA1(rowNamespace, nil).String()},
 		{"a row whose id is 42", IDOf("42").String(), "020f84d9-8da7-58ca-b048-5b0fa0350e5e"},
 		{"an endpoint without an id", EndpointID("erp").String(), "2b596e11-4eab-52c4-a198-cca18d0bba18"},
 	}

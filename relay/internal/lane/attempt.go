@@ -23,17 +23,18 @@ type outcome struct {
 	attempt   *ledger.Attempt
 	status    int
 	err       string
-	tried     bool // a request was made
-	raw       bool // its event could not be transformed
-	exhausted bool // its schedule has no further try
-	gone      bool // the receiver wants no more, of anything
-	abandoned bool // nothing may be recorded
+	result    string // of the request that was made, as attempts are counted; "" if none was
+	tried     bool   // a request was made
+	raw       bool   // its event could not be transformed
+	exhausted bool   // its schedule has no further try
+	gone      bool   // the receiver wants no more, of anything
+	abandoned bool   // nothing may be recorded
 }
 
 // attempt makes one try of a delivery, the first or a later one: render, sign,
 // POST, and judge what came of it.
 func (l *lane) attempt(ctx context.Context, d *delivery) outcome {
-	ep, request := l.ep, d.request
+	ep, request := l.ep, d.request.Load()
 	if request == nil {
 		if made := d.event.Made.Load(); !made.Sends() {
 			return l.judgeMade(d, made)
@@ -59,10 +60,11 @@ func (l *lane) attempt(ctx context.Context, d *delivery) outcome {
 // keep remembers what was rendered: whatever is recorded of d from now on, also
 // while it is in flight, is recorded with it.
 func (l *lane) keep(d *delivery, request *ledger.Request) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	d.request, d.rendered = request, d.rendered+int64(len(request.Body))
-	l.set.buffer.add(int64(len(request.Body)))
+	d.request.Store(request)
+	if n := int64(len(request.Body)); n > 0 {
+		d.rendered += n
+		l.set.buffer.add(n)
+	}
 }
 
 // sign puts together what is sent: the rendered request, with the signatures
@@ -72,10 +74,7 @@ func (ep *Endpoint) sign(id uuid.UUID, e *event.Event, request *ledger.Request, 
 	if body == nil {
 		body = e.Payload
 	}
-	header := make(http.Header, len(request.Headers)+3)
-	for _, h := range request.Headers {
-		header[h[0]] = append(header[h[0]], h[1])
-	}
+	header := append(make(egress.Header, 0, len(request.Headers)+3), request.Headers...)
 	q := &egress.Request{Method: request.Method, URL: ep.URL, Header: header, Body: body, Timeout: ep.Timeout, Target: ep.Target}
 	for _, s := range ep.Signatures {
 		if err := s.Sign(q, id, now); err != nil {
@@ -107,7 +106,7 @@ func (l *lane) judgeAttempt(d *delivery, started time.Time, res egress.Response)
 			result = "failed"
 		}
 	}
-	l.set.opts.Meter.Attempted(l.ep.Name, result)
+	o.result = result
 	if result == "delivered" {
 		o.state = ledger.Delivered
 	} else {

@@ -134,7 +134,7 @@ func (l *lane) park(d *delivery, reason string) {
 func (l *lane) put(d *delivery, o outcome) {
 	r := &ledger.Record{
 		ID: d.id, Endpoint: l.ep.ID, Event: d.event, State: o.state, Reason: o.reason,
-		Attempts: d.attempts, Wait: o.wait, Request: d.request, Attempt: o.attempt,
+		Attempts: d.attempts, Wait: o.wait, Request: d.request.Load(), Attempt: o.attempt,
 		Stored: d.stored, Settles: d.fresh, KeyHash: d.keyHash, Status: o.status, Error: o.err,
 	}
 	settles, final, stored := d.fresh, o.state.Final(), d.stored
@@ -405,7 +405,8 @@ func (l *lane) take(ctx context.Context, c ledger.Claim, probe bool, page ledger
 		if l.held[p.ID] != nil {
 			continue
 		}
-		d := &delivery{id: p.ID, event: p.Event, attempts: p.Attempts, request: p.Request, stored: true, probe: probe, keyHash: p.KeyHash}
+		d := &delivery{id: p.ID, event: p.Event, attempts: p.Attempts, stored: true, probe: probe, keyHash: p.KeyHash}
+		d.request.Store(p.Request)
 		if d.keyHash != nil && l.overtakes(d) {
 			if probe {
 				l.health.probing = false
@@ -416,6 +417,7 @@ func (l *lane) take(ctx context.Context, c ledger.Claim, probe bool, page ledger
 		l.held[d.id] = d
 		l.set.claimed.Add(d.bytes())
 		l.admit(ctx, d)
+		l.hire(ctx)
 	}
 }
 

@@ -35,6 +35,7 @@ type Endpoint struct {
 	RateLimit   float64 // requests a second; 0 for none
 
 	shown shownURL // URL for templates
+	plain plain
 }
 
 // Header is a header whose value is rendered for each delivery.

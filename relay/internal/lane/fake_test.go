@@ -342,6 +342,6 @@ func (s *fakeSender) Send(ctx context.Context, q *egress.Request) egress.Respons
 // noMeter counts nothing.
 type noMeter struct{}
 
-func (noMeter) Attempted(string, string)      {}
-func (noMeter) Delivered(time.Duration)       {}
-func (noMeter) Finished(string, ledger.State) {}
+func (noMeter) Attempts(string, string) func()     { return func() {} }
+func (noMeter) Finals(string, ledger.State) func() { return func() {} }
+func (noMeter) Delivered(time.Duration)            {}

@@ -19,11 +19,14 @@ import (
 type delivery struct {
 	id       uuid.UUID
 	event    *event.Event
-	attempts int             // made so far
-	request  *ledger.Request // rendered at the first attempt
-	keyHash  *int64          // nil when it is not ordered
+	attempts int       // made so far
+	keyHash  *int64    // nil when it is not ordered
+	next     *delivery // what waits behind it, of its key
 
-	rendered int64 // bytes of request that are charged to the buffer
+	// What was rendered at the first attempt, and how many bytes of it are
+	// charged to the buffer. While an attempt is made they are its worker's to set.
+	request  atomic.Pointer[ledger.Request]
+	rendered int64
 
 	raw     bool      // waits for its event's transforms
 	turn    bool      // it is next of its key, or in no order
@@ -41,7 +44,7 @@ func newDelivery(id uuid.UUID, e *event.Event) *delivery {
 }
 
 // sends reports whether an attempt of the delivery makes a request.
-func (d *delivery) sends() bool { return d.request != nil || d.event.Made.Load().Sends() }
+func (d *delivery) sends() bool { return d.request.Load() != nil || d.event.Made.Load().Sends() }
 
 // bytes is what the delivery counts as in its lane's queue.
 func (d *delivery) bytes() int64 { return d.event.Size() }
@@ -56,7 +59,7 @@ type lane struct {
 	mu      sync.Mutex
 	ready   fifo                    // may be sent now
 	raw     map[*delivery]struct{}  // could be ready if their events were transformed
-	keys    map[int64]*run          // keys of which something is in memory
+	keys    map[int64]*delivery     // the last in memory of each key: at most one of a key is ready or flying, the others wait behind it
 	flying  []*delivery             // requests being made
 	held    map[uuid.UUID]*delivery // claimed from the ledger; what became of them is not committed
 	workers int
@@ -68,24 +71,22 @@ type lane struct {
 	healthAt time.Time // when the ledger may be told of health again
 	telling  bool      // it is being told
 	pace     pace
+	counts   counts
 	disabled atomic.Bool // that nothing more is matched, for the router
 
 	standing
 	backlog
 }
 
-// run is what is in memory of one key: at most one is ready or flying, the
-// others wait behind it in order.
-type run struct{ behind []*delivery }
-
 func newLane(s *Set, ep *Endpoint, b ledger.Backlog, before ledger.Standing) *lane {
-	l := &lane{set: s, ep: ep, keys: map[int64]*run{}, held: map[uuid.UUID]*delivery{}, raw: map[*delivery]struct{}{}}
+	l := &lane{set: s, ep: ep, keys: map[int64]*delivery{}, held: map[uuid.UUID]*delivery{}, raw: map[*delivery]struct{}{}}
 	l.state = cmp.Or(before.State, ledger.Enabled)
 	l.disabled.Store(l.state == ledger.Disabled)
 	l.health.row, l.health.since = before.Failures, time.Now().Add(-before.FailingFor)
 	if ep.RateLimit > 0 {
 		l.limiter = rate.NewLimiter(rate.Limit(ep.RateLimit), max(1, int(ep.RateLimit/10)))
 	}
+	l.counts = newCounts(s.opts.Meter, ep.Name)
 	l.failures = rate.Sometimes{First: 10, Interval: time.Second}
 	l.backlog = newBacklog(b, time.Now())
 	return l
@@ -96,8 +97,10 @@ func newLane(s *Set, ep *Endpoint, b ledger.Backlog, before ledger.Standing) *la
 func (l *lane) enqueue(ctx context.Context, d *delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if hash, ok := d.event.KeyHash(); ok && l.ep.Ordered {
-		d.keyHash = &hash
+	if l.ep.Ordered {
+		if hash, ok := d.event.KeyHash(); ok {
+			d.keyHash = &hash
+		}
 	}
 	switch {
 	case !l.open():
@@ -110,6 +113,7 @@ func (l *lane) enqueue(ctx context.Context, d *delivery) {
 		l.park(d, "behind an earlier event of its key")
 	default:
 		l.admit(ctx, d)
+		l.hire(ctx)
 	}
 }
 
@@ -119,7 +123,7 @@ func (l *lane) refuse(ctx context.Context, d *delivery, why string) {
 	defer l.mu.Unlock()
 	o := outcome{state: ledger.Failed, err: why}
 	l.put(d, o)
-	l.set.opts.Meter.Finished(l.ep.Name, o.state)
+	l.counts.final(o.state)
 	l.logFailure(ctx, d, o)
 }
 
@@ -128,26 +132,26 @@ func (l *lane) admit(ctx context.Context, d *delivery) {
 	d.waiting = time.Now()
 	l.waits++
 	l.bytes += d.bytes()
-	d.raw = d.request == nil && l.set.stage.await(ctx, l, d)
+	d.raw = d.request.Load() == nil && l.set.stage.await(ctx, l, d)
 	if d.keyHash != nil {
-		if r, busy := l.keys[*d.keyHash]; busy {
-			r.behind = append(r.behind, d)
+		last, busy := l.keys[*d.keyHash]
+		l.keys[*d.keyHash] = d
+		if busy {
+			last.next = d
 			return
 		}
-		l.keys[*d.keyHash] = &run{}
 	}
-	l.advance(ctx, d)
+	l.advance(d)
 }
 
 // advance makes a delivery whose turn it is ready, once its event is
-// transformed.
-func (l *lane) advance(ctx context.Context, d *delivery) {
+// transformed. A worker is hired by whoever calls.
+func (l *lane) advance(d *delivery) {
 	if d.turn = true; d.raw {
 		l.raw[d] = struct{}{}
 		return
 	}
 	l.ready.push(d)
-	l.hire(ctx)
 }
 
 // transformed says that d's event is.
@@ -164,7 +168,8 @@ func (l *lane) transformed(ctx context.Context, d *delivery) {
 	}
 	if d.turn {
 		delete(l.raw, d)
-		l.advance(ctx, d)
+		l.advance(d)
+		l.hire(ctx)
 	}
 }
 
@@ -181,37 +186,42 @@ func (l *lane) hire(ctx context.Context) {
 
 // serve makes attempts until nothing is ready.
 func (l *lane) serve(ctx context.Context) {
-	for {
-		limited := l.limited()
-		if limited && l.limiter.Wait(ctx) != nil { // ctx ended: the lane is over
-			return
-		}
-		d, more := l.start(limited)
-		if d != nil {
-			l.finish(ctx, d, l.attempt(ctx, d))
-		} else if !more {
-			return
+	var d *delivery
+	var o outcome
+	for more := true; more; {
+		if d, more = l.turn(ctx, d, o); d != nil {
+			o = l.attempt(ctx, d)
 		}
 	}
 }
 
-// limited reports whether the next delivery must wait for the rate limit: one
-// that makes no request need not.
-func (l *lane) limited() bool {
-	if l.limiter == nil {
-		return false
-	}
+// turn acts on what came of an attempt, if there was one, and takes the next
+// delivery. Without one, it returns false when the worker is to go.
+func (l *lane) turn(ctx context.Context, d *delivery, o outcome) (*delivery, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.ready.len() > 0 && l.ready.first().sends()
+	now := time.Now()
+	if d != nil {
+		l.finish(ctx, d, o, now)
+	}
+	limited := l.limiter != nil && l.ready.len() > 0 && l.ready.first().sends()
+	if limited {
+		l.mu.Unlock()
+		err := l.limiter.Wait(ctx)
+		l.mu.Lock()
+		if now = time.Now(); err != nil { // ctx ended: the lane is over
+			return nil, false
+		}
+	}
+	next, more := l.start(limited, now)
+	l.hire(ctx) // for what became ready beside it
+	return next, more
 }
 
 // start takes the next delivery. Without one it returns false and lets the
 // worker go; with true the next must wait for the rate limit, which admitted
 // says was asked.
-func (l *lane) start(admitted bool) (*delivery, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (l *lane) start(admitted bool, now time.Time) (*delivery, bool) {
 	if l.ready.len() == 0 || !l.open() || !l.set.startable() {
 		l.workers--
 		return nil, false
@@ -222,7 +232,7 @@ func (l *lane) start(admitted bool) (*delivery, bool) {
 	d := l.ready.pop()
 	l.waits--
 	l.bytes -= d.bytes()
-	d.started, d.slot = time.Now(), len(l.flying)
+	d.started, d.slot = now, len(l.flying)
 	l.flying = append(l.flying, d)
 	return d, true
 }
@@ -243,9 +253,7 @@ func (l *lane) land(d *delivery) {
 }
 
 // finish acts on what came of an attempt.
-func (l *lane) finish(ctx context.Context, d *delivery, o outcome) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (l *lane) finish(ctx context.Context, d *delivery, o outcome, now time.Time) {
 	l.land(d)
 	if o.abandoned {
 		l.again(d)
@@ -254,17 +262,20 @@ func (l *lane) finish(ctx context.Context, d *delivery, o outcome) {
 	if o.tried || o.raw {
 		d.attempts++
 	}
+	if o.result != "" {
+		l.counts.attempt(o.result)
+	}
 	l.pace.count()
-	l.judgeHealth(ctx, d, o)
+	l.judgeHealth(ctx, d, o, now)
 	l.put(d, o)
 	if !o.state.Final() {
 		l.scatter(d, "behind an earlier event of its key")
 		return
 	}
-	l.set.opts.Meter.Finished(l.ep.Name, o.state)
+	l.counts.final(o.state)
 	switch o.state {
 	case ledger.Delivered:
-		l.set.opts.Meter.Delivered(time.Since(d.event.CommittedAt))
+		l.set.opts.Meter.Delivered(now.Sub(d.event.CommittedAt))
 	case ledger.Failed:
 		l.logFailure(ctx, d, o)
 	}
@@ -274,8 +285,7 @@ func (l *lane) finish(ctx context.Context, d *delivery, o outcome) {
 	case l.health.failing:
 		l.scatter(d, "endpoint failing")
 	default:
-		l.succeed(ctx, d)
-		l.hire(ctx)
+		l.succeed(d)
 	}
 }
 
@@ -302,7 +312,7 @@ func (l *lane) again(d *delivery) {
 }
 
 // judgeHealth counts an attempt for or against the endpoint.
-func (l *lane) judgeHealth(ctx context.Context, d *delivery, o outcome) {
+func (l *lane) judgeHealth(ctx context.Context, d *delivery, o outcome, now time.Time) {
 	if !o.tried { // says nothing about the endpoint
 		if d.probe {
 			l.health.probing = false
@@ -311,28 +321,25 @@ func (l *lane) judgeHealth(ctx context.Context, d *delivery, o outcome) {
 		return
 	}
 	was := l.health.failing
-	l.health.note(o.state == ledger.Delivered, d.probe, time.Now())
+	l.health.note(o.state == ledger.Delivered, d.probe, now)
 	if l.health.failing != was {
 		l.turned(ctx)
 	}
-	if state, why := l.halt(o, time.Now()); state != ledger.Enabled {
+	if state, why := l.halt(o, now); state != ledger.Enabled {
 		l.hold(ctx, state, why)
 	}
 }
 
 // succeed lets the next of d's key go, which is final.
-func (l *lane) succeed(ctx context.Context, d *delivery) {
-	if d.keyHash == nil {
-		return
-	}
-	r := l.keys[*d.keyHash]
-	if len(r.behind) == 0 {
+func (l *lane) succeed(d *delivery) {
+	switch next := d.next; {
+	case d.keyHash == nil:
+	case next == nil:
 		delete(l.keys, *d.keyHash)
-		return
+	default:
+		d.next = nil
+		l.advance(next)
 	}
-	next := r.behind[0]
-	r.behind = r.behind[1:]
-	l.advance(ctx, next)
 }
 
 // scatter takes what waits behind d out of memory: d is not final, and nothing
@@ -341,10 +348,18 @@ func (l *lane) scatter(d *delivery, reason string) {
 	if d.keyHash == nil {
 		return
 	}
-	r := l.keys[*d.keyHash]
+	l.expelBehind(d, reason)
 	delete(l.keys, *d.keyHash)
-	for _, next := range r.behind {
-		l.expel(next, reason)
+}
+
+// expelBehind takes what waits behind d out of memory.
+func (l *lane) expelBehind(d *delivery, reason string) {
+	next := d.next
+	d.next = nil
+	for next != nil {
+		this := next
+		next, this.next = this.next, nil
+		l.expel(this, reason)
 	}
 }
 
@@ -382,11 +397,8 @@ func (l *lane) expelAll(reason string) {
 		if d.keyHash == nil {
 			continue
 		}
-		r := l.keys[*d.keyHash]
-		for _, next := range r.behind {
-			l.expel(next, reason)
-		}
-		r.behind = nil
+		l.expelBehind(d, reason)
+		l.keys[*d.keyHash] = d
 	}
 }
 

@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,6 +19,7 @@ func (ep *Endpoint) Preview(id uuid.UUID, e *event.Event, now time.Time, headers
 	if err != nil {
 		return nil, err
 	}
-	request.Headers = append(request.Headers, headers...)
-	return ep.sign(id, e, request, now)
+	own := *request // it may be every delivery's
+	own.Headers = slices.Concat(request.Headers, headers)
+	return ep.sign(id, e, &own, now)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"mime"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 
@@ -22,15 +23,66 @@ const (
 	maxHeader = 8 << 10
 )
 
-// render makes the request that every attempt of a delivery sends. An error
-// is final: trying again would yield the same.
+// render makes the request that every attempt of a delivery sends; others may
+// share it. An error is final: trying again would yield the same.
 func (ep *Endpoint) render(id uuid.UUID, e *event.Event) (*ledger.Request, error) {
 	if e.Invalid != "" {
 		return nil, errors.New(e.Invalid)
 	}
 	v := view{endpoint: ep, id: id, event: e}
-	q := &ledger.Request{Method: ep.Method, Headers: make([][2]string, 0, len(ep.Headers)+3)}
-	q.Headers = append(q.Headers, [2]string{"Content-Type", ep.ContentType})
+	plain := ep.plain.of(ep)
+	headers := plain.Headers
+	if headers == nil {
+		var err error
+		if headers, err = v.rendered(); err != nil {
+			return nil, err
+		}
+	}
+	trace, err := v.traceparent()
+	if err != nil {
+		return nil, err
+	}
+	body, err := v.body()
+	if err != nil {
+		return nil, fmt.Errorf("render body: %w", err)
+	}
+	if plain.Headers != nil && trace == "" && body == nil {
+		return plain, nil
+	}
+	if trace != "" {
+		headers = append(slices.Clip(headers), [2]string{"Traceparent", trace})
+	}
+	return &ledger.Request{Method: ep.Method, Headers: headers, Body: body}, nil
+}
+
+// plain is the request of a delivery whose body is the event's payload, made
+// when one is rendered first: they all share it. Its headers are nil where
+// they differ from one delivery to the next.
+type plain struct {
+	once    sync.Once
+	request ledger.Request
+}
+
+func (p *plain) of(ep *Endpoint) *ledger.Request {
+	p.once.Do(func() {
+		p.request.Method = ep.Method
+		for _, h := range ep.Headers {
+			if _, literal := h.Value.Literal(); !literal {
+				return
+			}
+		}
+		v := view{endpoint: ep}
+		if headers, err := v.rendered(); err == nil { // literals always render
+			p.request.Headers = headers
+		}
+	})
+	return &p.request
+}
+
+// rendered returns the endpoint's headers for a delivery.
+func (v *view) rendered() ([][2]string, error) {
+	ep := v.endpoint
+	headers := append(make([][2]string, 0, len(ep.Headers)+3), [2]string{"Content-Type", ep.ContentType})
 	userAgent := true
 	for _, h := range ep.Headers {
 		value, err := v.header(h)
@@ -38,23 +90,12 @@ func (ep *Endpoint) render(id uuid.UUID, e *event.Event) (*ledger.Request, error
 			return nil, fmt.Errorf("render header %s: %w", h.Name, err)
 		}
 		userAgent = userAgent && !strings.EqualFold(h.Name, "User-Agent")
-		q.Headers = append(q.Headers, [2]string{h.Name, value})
+		headers = append(headers, [2]string{h.Name, value})
 	}
 	if userAgent {
-		q.Headers = append(q.Headers, [2]string{"User-Agent", ep.UserAgent})
+		headers = append(headers, [2]string{"User-Agent", ep.UserAgent})
 	}
-	trace, err := v.traceparent()
-	if err != nil {
-		return nil, err
-	}
-	if trace != "" {
-		q.Headers = append(q.Headers, [2]string{"Traceparent", trace})
-	}
-	q.Body, err = v.body()
-	if err != nil {
-		return nil, fmt.Errorf("render body: %w", err)
-	}
-	return q, nil
+	return headers, nil
 }
 
 // view makes what templates see, once and only when one looks.

@@ -38,13 +38,13 @@ type sender interface {
 
 // Meter counts what the lanes do.
 type Meter interface {
-	// Attempted counts one attempt by what came of it: delivered, rejected or
-	// failed.
-	Attempted(endpoint, outcome string)
+	// Attempts returns what counts one attempt by what came of it: delivered,
+	// rejected or failed.
+	Attempts(endpoint, outcome string) (count func())
+	// Finals returns what counts one delivery that became final.
+	Finals(endpoint string, state ledger.State) (count func())
 	// Delivered takes the time from an event's commit to its delivery.
 	Delivered(sinceCommit time.Duration)
-	// Finished counts one delivery that became final.
-	Finished(endpoint string, state ledger.State)
 }
 
 // Options are what a Set needs.
@@ -81,7 +81,10 @@ type Set struct {
 
 	work    sync.WaitGroup // workers and consultations
 	closing sync.RWMutex
-	closed  bool // Run is over: nothing more is spawned
+	closed  bool          // Run is over: nothing more is spawned
+	over    chan struct{} // closed with it
+	jobs    chan func()   // for goroutines that wait for another
+	idle    atomic.Int32  // how many of those there are
 
 	heldFor *lane // which lane keeps reading held, and since when
 	held    time.Time
@@ -93,7 +96,7 @@ const claimQueries = 4
 // NewSet returns the lanes of o.Endpoints, with what the ledger holds for them
 // and how they stood.
 func NewSet(o Options, backlogs map[uuid.UUID]ledger.Backlog, standings map[uuid.UUID]ledger.Standing) *Set {
-	s := &Set{opts: o, byID: make(map[uuid.UUID]*lane, len(o.Endpoints)), seen: make(map[uuid.UUID]time.Time, len(o.Endpoints)), buffer: newBuffer(o.Buffer), queries: make(chan struct{}, claimQueries), wake: make(chan *lane, 64)}
+	s := &Set{opts: o, byID: make(map[uuid.UUID]*lane, len(o.Endpoints)), seen: make(map[uuid.UUID]time.Time, len(o.Endpoints)), buffer: newBuffer(o.Buffer), queries: make(chan struct{}, claimQueries), wake: make(chan *lane, 64), over: make(chan struct{}), jobs: make(chan func())}
 	s.stage = newStage(s)
 	for _, ep := range o.Endpoints {
 		l := newLane(s, ep, backlogs[ep.ID], standings[ep.ID])
@@ -213,6 +216,7 @@ func (s *Set) Run(ctx context.Context) error {
 		s.closing.Lock()
 		s.closed = true
 		s.closing.Unlock()
+		close(s.over)
 		s.work.Wait()
 	}()
 	s.spawn(func() { s.watchChanges(ctx) })
@@ -238,10 +242,39 @@ func (s *Set) Run(ctx context.Context) error {
 func (s *Set) spawn(f func()) bool {
 	s.closing.RLock()
 	defer s.closing.RUnlock()
-	if !s.closed {
-		s.work.Go(f)
+	if s.closed {
+		return false
 	}
-	return !s.closed
+	select {
+	case s.jobs <- f:
+	default:
+		s.work.Go(func() { s.labour(f) })
+	}
+	return true
+}
+
+// maxIdle is how many goroutines wait for something to run. One whose stack
+// has grown for a request is worth keeping: where events come one by one, that
+// is half of what handing them to a worker costs.
+const maxIdle = 64
+
+// labour runs f, and then what spawn has for it, until Run is over or enough
+// others wait.
+func (s *Set) labour(f func()) {
+	for {
+		f()
+		f = nil // it may hold on to much
+		if s.idle.Add(1) > maxIdle {
+			s.idle.Add(-1)
+			return
+		}
+		select {
+		case f = <-s.jobs:
+			s.idle.Add(-1)
+		case <-s.over:
+			return
+		}
+	}
 }
 
 // poke asks Run to look after l soon.

@@ -55,9 +55,9 @@ func (s *BodySignature) Sign(q *egress.Request, delivery uuid.UUID, now time.Tim
 // Sign adds Content-Digest, Signature-Input and Signature. The last two are
 // lists: what another MessageSignature has put there stays in front.
 func (s *MessageSignature) Sign(q *egress.Request, _ uuid.UUID, now time.Time) error {
-	headers, err := s.Signer.Sign(httpsig.Message{Method: q.Method, URL: q.URL, Header: q.Header, Body: q.Body, Created: now}, current(s.Keys, now))
+	headers, err := s.Signer.Sign(httpsig.Message{Method: q.Method, URL: q.URL, Header: q.Header.HTTP(), Body: q.Body, Created: now}, current(s.Keys, now))
 	for i, h := range headers {
-		if earlier := q.Header[h.Name]; earlier != nil && h.Name != contentDigest {
+		if earlier := q.Header.Values(h.Name); earlier != nil && h.Name != contentDigest {
 			headers[i].Value = strings.Join(earlier, ", ") + ", " + h.Value
 		}
 	}
@@ -69,7 +69,7 @@ const contentDigest = "Content-Digest"
 
 func add(q *egress.Request, headers []signing.Header, err error) error {
 	for _, h := range headers {
-		q.Header[h.Name] = []string{h.Value}
+		q.Header.Set(h.Name, h.Value)
 	}
 	return err
 }

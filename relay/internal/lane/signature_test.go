@@ -46,7 +46,7 @@ func TestSeveralMessageSignaturesStandSideBySide(t *testing.T) {
 
 	u := &url.URL{Scheme: "https", Host: "hooks.acme.example", Path: "/in"}
 	body := []byte(`{"id":1}`)
-	q := &egress.Request{Method: http.MethodPost, URL: u, Header: http.Header{"Content-Type": {"application/json"}}, Body: body}
+	q := &egress.Request{Method: http.MethodPost, URL: u, Header: egress.Header{{"Content-Type", "application/json"}}, Body: body}
 	now := time.Now()
 	for _, s := range []*MessageSignature{mac, curve} {
 		if err := s.Sign(q, uuid.New(), now); err != nil {
@@ -56,7 +56,7 @@ func TestSeveralMessageSignaturesStandSideBySide(t *testing.T) {
 			t.Errorf("Content-Digest: got %q, want one digest", got)
 		}
 	}
-	m := httpsig.Message{Method: q.Method, URL: u, Header: q.Header, Body: body}
+	m := httpsig.Message{Method: q.Method, URL: u, Header: q.Header.HTTP(), Body: body}
 	for _, s := range []*MessageSignature{mac, curve} {
 		for i, k := range s.Keys {
 			if err := s.Signer.Verify(m, []httpsig.Key{k.Key}, now); err != nil {
@@ -66,7 +66,7 @@ func TestSeveralMessageSignaturesStandSideBySide(t *testing.T) {
 	}
 
 	received := httptest.NewRequestWithContext(t.Context(), q.Method, u.String(), bytes.NewReader(body))
-	received.Header = q.Header
+	received.Header = q.Header.HTTP()
 	config, fields := httpsign.NewVerifyConfig(), httpsign.Headers("@method", "@target-uri", "content-digest", "content-type")
 	byMAC, err := httpsign.NewHMACSHA256Verifier(shared, config.SetAllowedAlgs([]string{"hmac-sha256"}), fields)
 	if err != nil {

@@ -55,8 +55,8 @@ func (l *lane) settleOld(ctx context.Context, now time.Time) {
 		if d.keyHash == nil || old {
 			continue
 		}
-		if r := l.keys[*d.keyHash]; len(r.behind) > 0 {
-			old = r.behind[0].fresh && r.behind[0].waiting.Before(limit)
+		if next := d.next; next != nil {
+			old = next.fresh && next.waiting.Before(limit)
 		}
 	}
 	if old {
@@ -106,10 +106,8 @@ func (l *lane) relieve(ctx context.Context, why string) {
 func (l *lane) rawBytes() (fresh, stored int64) {
 	for d := range l.raw {
 		n := d.bytes()
-		if d.keyHash != nil {
-			for _, next := range l.keys[*d.keyHash].behind {
-				n += next.bytes()
-			}
+		for next := d.next; next != nil; next = next.next {
+			n += next.bytes()
 		}
 		if d.fresh {
 			fresh += n

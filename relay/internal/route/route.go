@@ -64,10 +64,12 @@ type Router struct {
 	opts  Options
 	table *table
 
-	mu     sync.Mutex
-	queue  []item
-	wake   chan struct{}
-	passed bool // told the lanes
+	passed bool // queued that the stream passed what was recorded; the tail's own
+	told   bool // the lanes of that; Run's own
+
+	mu    sync.Mutex
+	queue []item
+	wake  chan struct{}
 }
 
 // item is an event, or without one the news that the stream passed lsn.
@@ -96,18 +98,14 @@ func (r *Router) Room() <-chan struct{} { return r.opts.Lanes.Room() }
 
 // Passed says that every event before lsn was offered.
 func (r *Router) Passed(lsn event.LSN) {
-	if lsn > r.opts.Recorded.LSN {
+	if !r.passed && lsn > r.opts.Recorded.LSN {
+		r.passed = true
 		r.push(item{lsn: lsn})
 	}
 }
 
 func (r *Router) push(i item) {
 	r.mu.Lock()
-	if i.event == nil && r.passed { // known since long
-		r.mu.Unlock()
-		return
-	}
-	r.passed = r.passed || i.event == nil
 	r.queue = append(r.queue, i)
 	first := len(r.queue) == 1
 	r.mu.Unlock()
@@ -168,7 +166,10 @@ func (r *Router) known(items []item) int {
 // routeNew routes an event that cannot have been recorded before: the stream is
 // past what was.
 func (r *Router) routeNew(ctx context.Context, i item) {
-	r.opts.Lanes.Passed()
+	if !r.told {
+		r.told = true
+		r.opts.Lanes.Passed()
+	}
 	if i.event == nil {
 		return
 	}
@@ -193,11 +194,13 @@ func (r *Router) hand(ctx context.Context, at int, id uuid.UUID, e *event.Event,
 // admit says what comes of an event: nothing settles it at once.
 func (r *Router) admit(e *event.Event, deliveries int) {
 	r.opts.Lanes.Share(e, deliveries)
-	if deliveries == 0 {
+	switch deliveries {
+	case 0:
 		r.opts.Positions.Settle(e.Tx, 1)
-		return
+	case 1: // for which the event counts
+	default:
+		r.opts.Positions.Add(e.Tx, deliveries-1)
 	}
-	r.opts.Positions.Add(e.Tx, deliveries-1)
 }
 
 // routeKnown routes events that a relay before this one may have recorded: all

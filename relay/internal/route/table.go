@@ -8,48 +8,67 @@ import (
 	"github.com/posthorn/posthorn/transforms"
 )
 
-// table finds the endpoints of an event. Matching by type is done once for
-// each type that was seen lately.
+// table finds the endpoints of an event. Matching by type and tenant is done
+// once for each pair that was seen lately.
 type table struct {
+	tenants map[string]*patterns // "" for the endpoints that take every tenant's
+
+	// By endpoint.
+	filters  []*transforms.Filter
+	disabled func(endpoint int) bool
+
+	seen   map[kind][]int
+	places int // of the endpoints in seen, and one for each of its entries
+}
+
+// patterns finds endpoints by an event's type.
+type patterns struct {
 	exact  map[string][]int // type → endpoints
 	prefix map[string][]int // "group." → endpoints
 	action map[string][]int // what follows the type's last dot → endpoints
 	all    []int
-
-	// By endpoint.
-	tenant   []string
-	filters  []*transforms.Filter
-	disabled func(endpoint int) bool
-
-	byType map[string][]int
 }
 
-// maxTypes bounds how many types are remembered: event types come from outside.
-const maxTypes = 1 << 12
+// kind is what endpoints are matched by, but for their filters.
+type kind struct{ typ, tenant string }
+
+// The bounds on what is remembered: types and tenants come from outside.
+const (
+	maxKinds  = 1 << 12
+	maxPlaces = 1 << 20 // 8 MiB
+)
 
 // reserved is the group of the relay's own events, which "*" does not match.
 const reserved = "posthorn."
 
 func newTable(endpoints []Endpoint, disabled func(endpoint int) bool) *table {
-	t := &table{exact: map[string][]int{}, prefix: map[string][]int{}, action: map[string][]int{}, disabled: disabled, byType: map[string][]int{}}
+	t := &table{tenants: map[string]*patterns{}, disabled: disabled, seen: map[kind][]int{}}
 	for i, ep := range endpoints {
-		t.tenant = append(t.tenant, ep.Tenant)
 		t.filters = append(t.filters, ep.Filter)
-		for _, p := range ep.Patterns {
-			group, isGroup := strings.CutSuffix(p, "*")
-			switch {
-			case p == "*":
-				t.all = append(t.all, i)
-			case strings.HasPrefix(p, "*."):
-				t.action[p[2:]] = append(t.action[p[2:]], i)
-			case isGroup:
-				t.prefix[group] = append(t.prefix[group], i)
-			default:
-				t.exact[p] = append(t.exact[p], i)
-			}
+		p := t.tenants[ep.Tenant]
+		if p == nil {
+			p = &patterns{exact: map[string][]int{}, prefix: map[string][]int{}, action: map[string][]int{}}
+			t.tenants[ep.Tenant] = p
+		}
+		for _, pattern := range ep.Patterns {
+			p.add(pattern, i)
 		}
 	}
 	return t
+}
+
+func (p *patterns) add(pattern string, endpoint int) {
+	group, isGroup := strings.CutSuffix(pattern, "*")
+	switch {
+	case pattern == "*":
+		p.all = append(p.all, endpoint)
+	case strings.HasPrefix(pattern, "*."):
+		p.action[pattern[2:]] = append(p.action[pattern[2:]], endpoint)
+	case isGroup:
+		p.prefix[group] = append(p.prefix[group], endpoint)
+	default:
+		p.exact[pattern] = append(p.exact[pattern], endpoint)
+	}
 }
 
 // matches are the endpoints that want an event.
@@ -60,25 +79,29 @@ type matches struct {
 
 // match finds the endpoints that want e.
 func (t *table) match(e *event.Event) matches {
-	found, ok := t.byType[e.Type]
-	if !ok {
-		found = t.find(e.Type)
-		if len(t.byType) >= maxTypes {
-			clear(t.byType)
-		}
-		t.byType[strings.Clone(e.Type)] = found
-	}
+	found := t.candidates(e)
 	for i, at := range found {
-		if t.filters[at] != nil || !t.serves(at, e) {
+		if t.filters[at] != nil || t.disabled(at) {
 			return t.sieve(e, found, i)
 		}
 	}
 	return matches{endpoints: found}
 }
 
-// serves reports whether endpoint at gets events of e's tenant, and any at all.
-func (t *table) serves(at int, e *event.Event) bool {
-	return (t.tenant[at] == "" || t.tenant[at] == e.Tenant) && !t.disabled(at)
+// candidates returns the endpoints that want e unless their filters refuse it
+// or they are disabled.
+func (t *table) candidates(e *event.Event) []int {
+	found, ok := t.seen[kind{e.Type, e.Tenant}]
+	if ok {
+		return found
+	}
+	found = t.find(e.Type, e.Tenant)
+	if t.places += 1 + len(found); len(t.seen) >= maxKinds || t.places > maxPlaces {
+		clear(t.seen)
+		t.places = 1 + len(found)
+	}
+	t.seen[kind{strings.Clone(e.Type), strings.Clone(e.Tenant)}] = found
+	return found
 }
 
 // sieve returns those of found that want e; the first n do.
@@ -86,7 +109,7 @@ func (t *table) sieve(e *event.Event, found []int, n int) matches {
 	m := matches{endpoints: slices.Clone(found[:n])}
 	var subject *transforms.Subject
 	for _, at := range found[n:] {
-		if !t.serves(at, e) {
+		if t.disabled(at) {
 			continue
 		}
 		if filter := t.filters[at]; filter != nil && e.Invalid == "" { // what is invalid fails when it is rendered
@@ -125,23 +148,37 @@ func newSubject(e *event.Event) *transforms.Subject {
 	}, transforms.JSON(e.Payload))
 }
 
-func (t *table) find(typ string) []int {
-	found := slices.Clone(t.exact[typ])
-	for i := range len(typ) {
-		if typ[i] == '.' && i+1 < len(typ) {
-			found = append(found, t.prefix[typ[:i+1]]...)
-		}
-	}
-	if !strings.HasPrefix(typ, reserved) {
-		_, action := transforms.SplitType(typ)
-		found = append(found, t.action[action]...)
-		found = append(found, t.all...)
+// find returns the endpoints that take a tenant's events of a type, ascending.
+func (t *table) find(typ, tenant string) []int {
+	found := t.tenants[""].find(nil, typ)
+	if tenant != "" {
+		found = t.tenants[tenant].find(found, typ)
 	}
 	slices.Sort(found)
 	return slices.Compact(found)
 }
 
+// find appends the endpoints of a type, some perhaps more than once. A nil p
+// has none.
+func (p *patterns) find(found []int, typ string) []int {
+	if p == nil {
+		return found
+	}
+	found = append(found, p.exact[typ]...)
+	for i := range len(typ) {
+		if typ[i] == '.' && i+1 < len(typ) {
+			found = append(found, p.prefix[typ[:i+1]]...)
+		}
+	}
+	if !strings.HasPrefix(typ, reserved) {
+		_, action := transforms.SplitType(typ)
+		found = append(found, p.action[action]...)
+		found = append(found, p.all...)
+	}
+	return found
+}
+
 // Wants reports whether patterns, as Endpoint has them, match an event type.
 func Wants(patterns []string, typ string) bool {
-	return len(newTable([]Endpoint{{Patterns: patterns}}, nil).find(typ)) > 0
+	return len(newTable([]Endpoint{{Patterns: patterns}}, nil).find(typ, "")) > 0
 }

@@ -52,13 +52,25 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-func TestTypesFromOutsideDoNotFillMemory(t *testing.T) {
-	tab := newTable([]Endpoint{{Patterns: []string{"*"}}}, noneDisabled)
-	for i := range 3 * maxTypes {
-		tab.match(&event.Event{Type: string(rune('a'+i%26)) + string(rune(i))})
-	}
-	if n := len(tab.byType); n > maxTypes {
-		t.Errorf("%d types remembered, want at most %d", n, maxTypes)
+func TestTypesAndTenantsFromOutsideDoNotFillMemory(t *testing.T) {
+	for _, endpoints := range []int{1, maxPlaces / maxKinds * 4} {
+		tab := newTable(slices.Repeat([]Endpoint{{Patterns: []string{"*"}}}, endpoints), noneDisabled)
+		for i := range 3 * maxKinds {
+			typ, tenant := string(rune('a'+i%26)), string(rune(i))
+			if i%2 == 0 {
+				typ, tenant = tenant, typ
+			}
+			if got := tab.match(&event.Event{Type: typ, Tenant: tenant}); len(got.endpoints) != endpoints {
+				t.Fatalf("%d endpoints, want %d", len(got.endpoints), endpoints)
+			}
+		}
+		places := 0
+		for _, found := range tab.seen {
+			places += 1 + len(found)
+		}
+		if n := len(tab.seen); n > maxKinds || places > maxPlaces || places != tab.places {
+			t.Errorf("%d kinds with %d places remembered, want at most %d and %d; counted %d", n, places, maxKinds, maxPlaces, tab.places)
+		}
 	}
 }
 

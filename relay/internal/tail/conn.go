@@ -155,12 +155,13 @@ func (c *Conn) Start(ctx context.Context, start event.LSN, publication string) e
 	return nil
 }
 
-// receive returns the next replication message, or nil when deadline came
+// patience sets until when receive waits. What has arrived by then may still
+// be received after it: no more than the connection's buffers hold.
+func (c *Conn) patience(deadline time.Time) error { return c.pg.Conn().SetReadDeadline(deadline) }
+
+// receive returns the next replication message, or nil when patience ended
 // first. The message's bytes are valid until the next call.
-func (c *Conn) receive(deadline time.Time) ([]byte, error) {
-	if err := c.pg.Conn().SetReadDeadline(deadline); err != nil {
-		return nil, err
-	}
+func (c *Conn) receive() ([]byte, error) {
 	msg, err := c.pg.ReceiveMessage(context.Background())
 	if err != nil {
 		var timeout net.Error

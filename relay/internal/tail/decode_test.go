@@ -155,12 +155,36 @@ func TestMissingMappedColumnIsNamed(t *testing.T) {
 func TestTimesOfRowsAreRead(t *testing.T) {
 	want := time.Date(2026, 5, 22, 9, 30, 0, 123456000, time.UTC)
 	for _, s := range []string{"2026-05-22 09:30:00.123456+00", "2026-05-22 15:00:00.123456+05:30", "2026-05-22 09:30:00.123456"} {
-		if got := parseTime(s); !got.Equal(want) {
+		if got := parseTime([]byte(s)); !got.Equal(want) {
 			t.Errorf("%s: got %s", s, got)
 		}
 	}
-	if got := parseTime("infinity"); !got.IsZero() {
+	if got := parseTime([]byte("infinity")); !got.IsZero() {
 		t.Errorf("infinity: got %s", got)
+	}
+}
+
+// What most times are written as is read by hand.
+func TestTimesAreReadAsTheLayoutsSay(t *testing.T) {
+	byLayout := func(s string) time.Time {
+		for _, layout := range timeLayouts {
+			if at, err := time.Parse(layout, s); err == nil {
+				return at.UTC()
+			}
+		}
+		return time.Time{}
+	}
+	for _, s := range []string{
+		"2026-05-22 09:30:00+00", "2026-05-22 09:30:00", "2026-05-22 09:30:00.1+00", "2026-05-22 09:30:00.12345+00", "2026-05-22 09:30:00.000001",
+		"2024-02-29 23:59:59.999999+00", "0001-01-01 00:00:00+00", "9999-12-31 00:00:00+00",
+		"2026-02-29 00:00:00+00", "2026-13-01 00:00:00+00", "2026-00-10 00:00:00+00", "2026-01-00 00:00:00+00", "2026-01-32 00:00:00+00",
+		"2026-01-01 24:00:00+00", "2026-01-01 00:60:00+00", "2026-01-01 00:00:60+00", "2026-01-01T00:00:00+00", "2026-01-01 00:00:0", "2026-01-01 00:00:00.+00",
+		"2026-01-01 00:00:00 BC", "2026-01-01 00:00:00.1234567", "2026-01-01 00:00:00+0", "2026-01-01 00:00:00-07", "2026-01-01 00:00:0:", "20x6-01-01 00:00:00",
+		"10000-01-01 00:00:00+00", "2026-01-01", "",
+	} {
+		if got, want := parseTime([]byte(s)), byLayout(s); !got.Equal(want) || got.Location() != time.UTC {
+			t.Errorf("%q: got %s, want %s", s, got, want)
+		}
 	}
 }
 

@@ -59,6 +59,7 @@ type Reader struct {
 	tx       *event.Tx           // the open transaction, or nil
 	txTime   time.Time
 	next     int64          // index of the next event in the open transaction
+	offered  int            // events of it that the sink has taken
 	last     event.Position // newest event that was offered
 	ended    event.LSN      // commit LSN of the newest transaction read to its end
 	skip     bool           // the open transaction was read before the connection was lost
@@ -183,12 +184,14 @@ func (r *Reader) read(ctx context.Context) error {
 		if err := r.duties(ctx); err != nil {
 			return err
 		}
-		deadline := time.Now().Add(tick)
-		for time.Now().Before(deadline) {
+		if err := r.conn.patience(time.Now().Add(tick)); err != nil {
+			return err
+		}
+		for {
 			if r.stopped() {
 				return errStopped
 			}
-			msg, err := r.conn.receive(deadline)
+			msg, err := r.conn.receive()
 			if err != nil {
 				return err
 			}
@@ -278,18 +281,22 @@ func (r *Reader) handle(ctx context.Context, msg []byte) error {
 		}
 		return nil
 	case pglogrepl.XLogDataByteID:
-		data, err := pglogrepl.ParseXLogData(msg[1:])
-		if err != nil {
-			return fmt.Errorf("parse WAL data: %w", err)
+		// Where it starts, where the server's WAL ends, the server's time, the message.
+		data := reader{src: msg[1:]}
+		start := event.LSN(data.uint64())
+		data.take(16)
+		err := data.err
+		if err == nil {
+			err = r.decode(ctx, data.src)
 		}
-		err = r.decode(ctx, data.WALData)
+		if err == nil {
+			return nil
+		}
 		var mapping *MappingError
 		if errors.As(err, &mapping) {
 			return mapping
 		}
-		if err != nil {
-			return fmt.Errorf("decode stream at %s: %w", data.WALStart, err)
-		}
+		return fmt.Errorf("decode stream at %s: %w", start, err)
 	}
 	return nil
 }
@@ -326,7 +333,7 @@ func (r *Reader) begin(src []byte) error {
 	if r.skip || r.tx != nil && r.tx.Commit == m.commit {
 		return nil // read before the connection was lost, wholly or in part
 	}
-	r.tx = r.opts.Tracker.Begin(m.commit, m.time)
+	r.tx, r.offered = r.opts.Tracker.Begin(m.commit, m.time), 0
 	return nil
 }
 
@@ -342,7 +349,7 @@ func (r *Reader) commit(src []byte) error {
 	if r.tx == nil || r.tx.Commit != m.commit {
 		return errors.New("commit of a transaction that was not begun")
 	}
-	r.opts.Tracker.Commit(r.tx, m.end)
+	r.opts.Tracker.Commit(r.tx, m.end, r.offered)
 	r.opts.Sink.Passed(m.end)
 	r.tx, r.ended = nil, m.commit
 	return nil
@@ -438,7 +445,6 @@ func (r *Reader) offer(ctx context.Context, e *event.Event) error {
 	if e.CreatedAt.IsZero() {
 		e.CreatedAt = r.txTime
 	}
-	r.opts.Tracker.Add(r.tx, 1)
 	for !r.opts.Sink.Offer(e) {
 		timer := time.NewTimer(tick)
 		select {
@@ -452,11 +458,11 @@ func (r *Reader) offer(ctx context.Context, e *event.Event) error {
 			return ctx.Err()
 		}
 		timer.Stop()
-		if err := r.duties(ctx); err != nil {
-			r.opts.Tracker.Add(r.tx, -1) // it is read again when the stream is back
+		if err := r.duties(ctx); err != nil { // it is read again when the stream is back
 			return err
 		}
 	}
 	r.last = e.Position
+	r.offered++
 	return nil
 }

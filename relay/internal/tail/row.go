@@ -85,13 +85,17 @@ func (m *mapping) event(row []value) *event.Event {
 		}
 		return row[i].data
 	}
-	e := &event.Event{
-		ID:     event.IDOf(string(at(m.id))),
-		Type:   string(at(m.typ)),
-		Tenant: string(at(m.tenant)),
-		Key:    string(at(m.key)),
-	}
-	// One allocation for both: the message's buffer is used again.
+	e := &event.Event{ID: event.IDOf(at(m.id))}
+	// The message's buffer is used again: one copy for all texts, one for the rest.
+	typ, tenant, key := at(m.typ), at(m.tenant), at(m.key)
+	var texts strings.Builder
+	texts.Grow(len(typ) + len(tenant) + len(key))
+	texts.Write(typ)
+	texts.Write(tenant)
+	texts.Write(key)
+	text := texts.String()
+	e.Type, text = text[:len(typ)], text[len(typ):]
+	e.Tenant, e.Key = text[:len(tenant)], text[len(tenant):]
 	payload, headers := at(m.payload), at(m.headers)
 	both := append(append(make([]byte, 0, len(payload)+len(headers)), payload...), headers...)
 	e.Payload = both[:len(payload):len(payload)]
@@ -99,7 +103,7 @@ func (m *mapping) event(row []value) *event.Event {
 		e.Headers = both[len(payload):]
 	}
 	if m.createdAt >= 0 {
-		e.CreatedAt = parseTime(string(at(m.createdAt)))
+		e.CreatedAt = parseTime(at(m.createdAt))
 	}
 	e.Invalid = m.invalid(e, at(m.id))
 	return e
@@ -124,13 +128,56 @@ func (m *mapping) invalid(e *event.Event, id []byte) string {
 var timeLayouts = []string{"2006-01-02 15:04:05.999999-07", "2006-01-02 15:04:05.999999-07:00", "2006-01-02 15:04:05.999999", "2006-01-02"}
 
 // parseTime returns the zero time for what it cannot read, such as infinity.
-func parseTime(s string) time.Time {
+func parseTime(text []byte) time.Time {
+	if t, ok := parseUTC(text); ok {
+		return t
+	}
+	s := string(text)
 	for _, layout := range timeLayouts {
 		if t, err := time.Parse(layout, s); err == nil {
 			return t.UTC()
 		}
 	}
 	return time.Time{}
+}
+
+// parseUTC reads a time as the stream's connection has nearly all of them
+// written: 2006-01-02 15:04:05, a fraction of up to six digits, and +00 or no
+// zone. It returns false for anything else.
+func parseUTC(s []byte) (time.Time, bool) {
+	const layout = "0000-00-00 00:00:00"
+	if len(s) < len(layout) {
+		return time.Time{}, false
+	}
+	var fields [6]int
+	for i, at := 0, 0; i < len(layout); i++ {
+		switch digit := s[i] - '0'; {
+		case layout[i] != '0' && s[i] == layout[i]:
+			at++
+		case layout[i] == '0' && digit <= 9:
+			fields[at] = 10*fields[at] + int(digit)
+		default:
+			return time.Time{}, false
+		}
+	}
+	nanos, rest := 0, s[len(layout):]
+	if len(rest) > 0 && rest[0] == '.' {
+		rest = rest[1:]
+		unit := int(time.Second)
+		for len(rest) > 0 && rest[0]-'0' <= 9 && unit > int(time.Microsecond) {
+			unit /= 10
+			nanos += int(rest[0]-'0') * unit
+			rest = rest[1:]
+		}
+		if unit == int(time.Second) { // a dot and no digit
+			return time.Time{}, false
+		}
+	}
+	year, month, day, hour, minute, second := fields[0], time.Month(fields[1]), fields[2], fields[3], fields[4], fields[5]
+	t := time.Date(year, month, day, hour, minute, second, nanos, time.UTC)
+	zoned := len(rest) == 0 || string(rest) == "+00"
+	// What is out of range, such as the 30th of February, became another day.
+	return t, zoned && t.Month() == month && t.Day() == day && hour < 24 && minute < 60 && second < 60
 }
 
 // messageEvent makes the event of a logical message's JSON content:

@@ -27,7 +27,8 @@ func (t *Tracker) Begin(commit event.LSN, at time.Time) *event.Tx {
 	return tx
 }
 
-// Add counts n more unsettled deliveries of tx.
+// Add counts n more unsettled deliveries of tx, beside the one that each event
+// counts for.
 func (t *Tracker) Add(tx *event.Tx, n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -42,11 +43,13 @@ func (t *Tracker) Settle(tx *event.Tx, n int) {
 	t.advance()
 }
 
-// Commit closes tx: it will get no more events, and its end stands at end.
-func (t *Tracker) Commit(tx *event.Tx, end event.LSN) {
+// Commit closes tx: it had so many events, and its end stands at end. Some may
+// be settled by now; nothing is passed before tx is closed.
+func (t *Tracker) Commit(tx *event.Tx, end event.LSN, events int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	tx.Closed, tx.End = true, end
+	tx.Unsettled += events
 	t.advance()
 }
 

@@ -30,6 +30,7 @@ func TestFlushIsTheLongestSettledPrefix(t *testing.T) {
 		tracker, m := NewTracker(start), &model{flush: start}
 		wal := start
 		var open, shadow *event.Tx // the open transaction, and its twin in the model
+		events := 0                // of the open transaction
 		var unsettled [][2]*event.Tx
 		advance := func() event.LSN {
 			wal += event.LSN(rapid.IntRange(1, 1000).Draw(t, "wal"))
@@ -50,7 +51,8 @@ func TestFlushIsTheLongestSettledPrefix(t *testing.T) {
 					t.Skip("none is open")
 				}
 				n := rapid.IntRange(1, 4).Draw(t, "deliveries")
-				tracker.Add(open, n)
+				events++
+				tracker.Add(open, n-1)
 				shadow.Unsettled += n
 				for range n {
 					unsettled = append(unsettled, [2]*event.Tx{open, shadow})
@@ -61,9 +63,9 @@ func TestFlushIsTheLongestSettledPrefix(t *testing.T) {
 					t.Skip("none is open")
 				}
 				end := advance()
-				tracker.Commit(open, end)
+				tracker.Commit(open, end, events)
 				shadow.Closed, shadow.End = true, end
-				open, shadow = nil, nil
+				open, shadow, events = nil, nil, 0
 			},
 			"settle": func(t *rapid.T) {
 				if len(unsettled) == 0 {
