@@ -55,7 +55,7 @@ test-full: build postgres programs ## Run the integration tests at their full si
 race: postgres programs ## Run all tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -timeout=15m -skip='TestJQEnds|TestEditsAreLinear' $(UNIT)
 	CGO_ENABLED=1 $(GO) build -race -buildvcs=false -o $(BINARY)-race ./cmd/posthorn
-	POSTHORN_BIN=$(CURDIR)/$(BINARY)-race CGO_ENABLED=1 $(GO) test -race -timeout=20m -skip='TestLarge|TestBurst|TestPayloads|TestPluginThatFails|TestPluginIsSwapped|TestHangingPlugin|TestEveryKindOfTransform' $(INTEGRATION)
+	POSTHORN_BIN=$(CURDIR)/$(BINARY)-race CGO_ENABLED=1 $(GO) test -race -timeout=20m -skip='TestLarge|TestBurst|TestPayloads|TestPluginThatFails|TestPluginIsSwapped|TestHangingPlugin|TestEveryKindOfTransform|TestScenariosBriefly' $(INTEGRATION)
 
 .PHONY: lint
 lint: ## Check the sources: shell syntax, gofmt, go vet (Linux and macOS), golangci-lint

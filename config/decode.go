@@ -9,24 +9,20 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
-
-	"github.com/knadh/koanf/providers/confmap"
-	"github.com/knadh/koanf/v2"
 )
 
-// delimiter separates the levels of a koanf path. No key holds it: keys are printable.
-const delimiter = "\x00"
-
 var (
-	configType   = reflect.TypeFor[Config]()
-	durationType = reflect.TypeFor[time.Duration]()
-	timeType     = reflect.TypeFor[time.Time]()
-	prefixType   = reflect.TypeFor[netip.Prefix]()
-	bytesType    = reflect.TypeFor[Bytes]()
-	jsonType     = reflect.TypeFor[JSON]()
-	secretType   = reflect.TypeFor[Secret]()
-	statusType   = reflect.TypeFor[StatusRange]()
+	configType    = reflect.TypeFor[Config]()
+	durationType  = reflect.TypeFor[time.Duration]()
+	timeType      = reflect.TypeFor[time.Time]()
+	prefixType    = reflect.TypeFor[netip.Prefix]()
+	bytesType     = reflect.TypeFor[Bytes]()
+	jsonType      = reflect.TypeFor[JSON]()
+	secretType    = reflect.TypeFor[Secret]()
+	statusType    = reflect.TypeFor[StatusRange]()
+	endpointsType = reflect.TypeFor[[]Endpoint]()
 )
 
 // isScalar reports whether a value of type t is written as one text, number or boolean.
@@ -42,30 +38,43 @@ func isScalar(t reflect.Type) bool {
 	return true
 }
 
-// fieldsOf returns the fields of t that have a key, those of an embedded
-// struct included.
-func fieldsOf(t reflect.Type) []reflect.StructField {
-	var fields []reflect.StructField
-	for _, f := range reflect.VisibleFields(t) {
-		if key := f.Tag.Get("koanf"); key != "" && !f.Anonymous {
-			fields = append(fields, f)
-		}
-	}
-	return fields
+// field is a field of a struct that has a key.
+type field struct {
+	reflect.StructField
+	key      string
+	required bool
 }
 
-func fieldOf(t reflect.Type, key string) (reflect.StructField, bool) {
+// fields are those of the structs that were asked for, []field by their type.
+var fields sync.Map
+
+// fieldsOf returns the fields of t that have a key, those of an embedded
+// struct included.
+func fieldsOf(t reflect.Type) []field {
+	if known, ok := fields.Load(t); ok {
+		return known.([]field)
+	}
+	var found []field
+	for _, f := range reflect.VisibleFields(t) {
+		if key := f.Tag.Get("koanf"); key != "" && !f.Anonymous {
+			found = append(found, field{f, key, f.Tag.Get("required") != ""})
+		}
+	}
+	fields.Store(t, found)
+	return found
+}
+
+func fieldOf(t reflect.Type, key string) (field, bool) {
 	for _, f := range fieldsOf(t) {
-		if f.Tag.Get("koanf") == key {
+		if f.key == key {
 			return f, true
 		}
 	}
-	return reflect.StructField{}, false
+	return field{}, false
 }
 
-// reader checks documents against the types of Config and turns them into
-// the nested maps that koanf merges. Values already have the type of their
-// field, but for those that read themselves from text.
+// reader checks documents against the types of Config and sets the values that
+// they give.
 type reader struct {
 	problems *problems
 	// whole is whether all of an object stands in this document: true in lists,
@@ -73,17 +82,19 @@ type reader struct {
 	whole bool
 }
 
-// read returns the value at p for a field of type t with the given tag. It
-// reports false when nothing is given there, or nothing that can be used.
-func (r reader) read(p place, t reflect.Type, tag reflect.StructTag) (any, bool) {
+// read sets v to what p gives, of which tag is the field's: maps are merged
+// with what is in v, all else is replaced. It reports false, and leaves v
+// alone, when nothing is given there, or nothing that can be used.
+func (r reader) read(p place, v reflect.Value, tag reflect.StructTag) bool {
+	t := v.Type()
 	if t == jsonType {
-		return r.json(p, tag)
+		return r.json(p, v, tag)
 	}
 	if isScalar(t) {
-		return r.scalar(p, t, tag)
+		return r.scalar(p, v, tag)
 	}
 	if p.node.kind == null {
-		return nil, false // a heading with nothing under it
+		return false // a heading with nothing under it
 	}
 	want := object
 	if t.Kind() == reflect.Slice {
@@ -91,49 +102,62 @@ func (r reader) read(p place, t reflect.Type, tag reflect.StructTag) (any, bool)
 	}
 	if p.node.kind != want {
 		r.problems.add(p, "must be %v, got %v", want, p.node.kind)
-		return nil, false
+		return false
 	}
 	switch t.Kind() {
 	case reflect.Slice:
-		return r.list(p, t, tag), true
+		r.list(p, v, tag)
 	case reflect.Map:
-		return r.mapping(p, t, tag), true
+		r.mapping(p, v, tag)
 	default:
-		return r.object(p, t), true
+		r.object(p, v)
+	}
+	return true
+}
+
+func (r reader) object(p place, v reflect.Value) {
+	r.fields(p, v)
+	r.unknown(p, v.Type())
+}
+
+// fields reads the fields of a struct, but for lists of endpoints, which wait
+// for the profiles of all documents.
+func (r reader) fields(p place, v reflect.Value) {
+	for _, f := range fieldsOf(v.Type()) {
+		child := p.node.field(f.key)
+		switch {
+		case child == nil:
+			if r.whole && f.required {
+				r.problems.add(p.field(f.key), "is required")
+			}
+		case f.Type != endpointsType:
+			r.read(p.field(f.key), v.FieldByIndex(f.Index), f.Tag)
+		}
 	}
 }
 
-func (r reader) object(p place, t reflect.Type) map[string]any {
-	values := make(map[string]any)
-	fields := fieldsOf(t)
-	known := make([]string, len(fields))
-	for i, f := range fields {
-		name := f.Tag.Get("koanf")
-		known[i] = name
-		at := p.field(name)
-		if !at.given {
-			if r.whole && f.Tag.Get("required") != "" {
-				r.problems.add(at, "is required")
-			}
+// unknown reports the keys at p that the struct type t does not have.
+func (r reader) unknown(p place, t reflect.Type) {
+	for _, name := range p.node.names {
+		if _, ok := fieldOf(t, name); ok {
 			continue
 		}
-		if value, ok := r.read(at, f.Type, f.Tag); ok {
-			values[name] = value
+		known := fieldsOf(t)
+		names := make([]string, len(known))
+		for i, f := range known {
+			names[i] = f.key
 		}
+		r.known(p.field(name), name, names)
 	}
-	for _, name := range p.node.names {
-		r.known(p.field(name), name, known)
-	}
-	return values
 }
 
 // known reports name at p unless it is one of names.
 func (r reader) known(p place, name string, names []string) {
+	if slices.Contains(names, name) {
+		return
+	}
 	suggestion := ""
 	for _, candidate := range names {
-		if candidate == name {
-			return
-		}
 		if closeTo(candidate, name) {
 			suggestion = fmt.Sprintf("; did you mean %q?", candidate)
 		}
@@ -141,96 +165,102 @@ func (r reader) known(p place, name string, names []string) {
 	r.problems.add(p, "unknown key%s", suggestion)
 }
 
-func (r reader) mapping(p place, t reflect.Type, tag reflect.StructTag) map[string]any {
-	values := make(map[string]any)
+// mapping puts what p gives into a map of its own: v's may be another's too.
+func (r reader) mapping(p place, v reflect.Value, tag reflect.StructTag) {
+	values := reflect.MakeMapWithSize(v.Type(), v.Len()+len(p.node.names))
+	for it := v.MapRange(); it.Next(); {
+		values.SetMapIndex(it.Key(), it.Value())
+	}
+	v.Set(values)
+	elem := v.Type().Elem()
 	for _, name := range p.node.names {
 		at := p.field(name)
 		if keys := tag.Get("keys"); keys != "" {
 			r.known(at, name, strings.Split(keys, ","))
 		}
-		if at.node.kind == null && t.Elem().Kind() == reflect.Struct {
-			values[name] = map[string]any{} // a name with nothing under it: all defaults
-			continue
-		}
 		if tag.Get("paths") != "" && at.node.kind == object {
-			r.problems.add(at, "must be %s, got %v: quote a path with dots", wanted(t.Elem()), object)
+			r.problems.add(at, "must be %s, got %v: quote a path with dots", wanted(elem), object)
 			continue
 		}
-		if value, ok := r.read(at, t.Elem(), tag); ok {
-			values[name] = value
+		key, value := reflect.ValueOf(name), reflect.New(elem).Elem()
+		if earlier := values.MapIndex(key); earlier.IsValid() {
+			value.Set(earlier)
+		} else {
+			value.Set(startOf(elem))
+		}
+		// A name with nothing under it: all defaults.
+		if defaults := at.node.kind == null && elem.Kind() == reflect.Struct; defaults || r.read(at, value, tag) {
+			values.SetMapIndex(key, value)
 		}
 	}
-	return values
 }
 
-// list returns as many elements as the list has, so that indexes stay true
+// list sets v to as many elements as the list has, so that indexes stay true
 // where one cannot be used.
-func (r reader) list(p place, t reflect.Type, tag reflect.StructTag) []any {
+func (r reader) list(p place, v reflect.Value, tag reflect.StructTag) {
 	if most, err := strconv.Atoi(tag.Get("maxitems")); err == nil && len(p.node.items) > most {
 		r.problems.add(p, "must have at most %d entries, got %d", most, len(p.node.items))
 	}
 	r.whole = true
-	values := make([]any, len(p.node.items))
-	for i, item := range p.node.items {
-		at := p.item(i)
-		if item.kind == null {
-			r.problems.add(at, "has no value")
-		}
-		value, ok := r.read(at, t.Elem(), tag)
-		if !ok && isScalar(t.Elem()) {
-			value = reflect.Zero(t.Elem()).Interface()
-		} else if !ok {
-			value = map[string]any{}
-		}
-		values[i] = value
+	v.Set(reflect.MakeSlice(v.Type(), len(p.node.items), len(p.node.items)))
+	for i := range p.node.items {
+		r.read(r.item(p, i), v.Index(i), tag)
 	}
-	return values
 }
 
-func (r reader) json(p place, tag reflect.StructTag) (any, bool) {
+// item returns the place of a list's element, and reports one without a value.
+func (r reader) item(p place, i int) place {
+	at := p.item(i)
+	if at.node.kind == null {
+		r.problems.add(at, "has no value")
+	}
+	return at
+}
+
+func (r reader) json(p place, v reflect.Value, tag reflect.StructTag) bool {
 	if allowed := tag.Get("kinds"); allowed != "" {
 		kinds := strings.Split(allowed, ",")
 		if got := p.node.kind.String(); !slices.Contains(kinds, got) {
 			r.problems.add(p, "must be %s, got %s", oneOf(kinds), got)
-			return nil, false
+			return false
 		}
 	}
 	var b bytes.Buffer
 	if !p.node.appendJSON(&b) {
 		r.problems.add(p, "holds a number that JSON cannot write")
-		return nil, false
+		return false
 	}
-	return JSON(b.String()), true
+	v.SetString(b.String())
+	return true
 }
 
-func (r reader) scalar(p place, t reflect.Type, tag reflect.StructTag) (any, bool) {
+func (r reader) scalar(p place, v reflect.Value, tag reflect.StructTag) bool {
+	t := v.Type()
 	switch p.node.kind {
 	case null:
 		r.problems.add(p, "has no value")
-		return nil, false
+		return false
 	case list, object:
 		r.problems.add(p, "must be %s, got %v", wanted(t), p.node.kind)
-		return nil, false
+		return false
 	}
 	switch {
 	case t == durationType:
-		return r.duration(p, tag)
+		return r.duration(p, v, tag)
 	case t == bytesType:
-		return r.bytes(p, tag)
-	case reflect.PointerTo(t).Implements(textUnmarshaler):
-		return r.parsed(p, t)
+		return r.bytes(p, v, tag)
+	case t.Kind() == reflect.Struct:
+		return r.parsed(p, v)
 	case t.Kind() == reflect.String:
-		return r.text(p, t, tag)
+		return r.text(p, v, tag)
 	case t.Kind() == reflect.Bool:
-		return r.boolean(p)
+		return r.boolean(p, v)
 	case t.Kind() == reflect.Int:
-		return r.integer(p, tag)
+		return r.integer(p, v, tag)
 	default:
-		return r.float(p, tag)
+		return r.float(p, v, tag)
 	}
 }
-
-var textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 
 // wanted says what a value of type t is written as.
 func wanted(t reflect.Type) string {
@@ -271,29 +301,29 @@ func shown(n *node) string {
 	}
 }
 
-func (r reader) reject(p place, t reflect.Type) (any, bool) {
+func (r reader) reject(p place, t reflect.Type) bool {
 	r.problems.add(p, "must be %s, got %s", wanted(t), shown(p.node))
-	return nil, false
+	return false
 }
 
-// text reads into the string type t.
-func (r reader) text(p place, t reflect.Type, tag reflect.StructTag) (any, bool) {
+// text reads into a value of a string type.
+func (r reader) text(p place, v reflect.Value, tag reflect.StructTag) bool {
 	if p.node.kind != text {
 		r.problems.add(p, "is %v where text is expected: quote it", p.node.kind)
-		return nil, false
+		return false
 	}
-	value := p.node.text
-	if t == secretType && value == "" {
+	if v.Type() == secretType && p.node.text == "" {
 		r.problems.add(p, "is empty; leave the key out for none")
-		return nil, false
+		return false
 	}
 	if allowed := tag.Get("enum"); allowed != "" {
-		if names := strings.Split(allowed, ","); !slices.Contains(names, value) {
+		if names := strings.Split(allowed, ","); !slices.Contains(names, p.node.text) {
 			r.problems.add(p, "must be %s, got %s", oneOf(names), shown(p.node))
-			return nil, false
+			return false
 		}
 	}
-	return reflect.ValueOf(value).Convert(t).Interface(), true
+	v.SetString(p.node.text)
+	return true
 }
 
 // oneOf lists two or more names: a, b or c.
@@ -302,63 +332,76 @@ func oneOf(names []string) string {
 	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
-func (r reader) boolean(p place) (any, bool) {
+func (r reader) boolean(p place, v reflect.Value) bool {
 	if p.node.kind == boolean || p.node.loose {
 		switch p.node.text {
-		case "true":
-			return true, true
-		case "false":
-			return false, true
+		case "true", "false":
+			v.SetBool(p.node.text == "true")
+			return true
 		}
 	}
-	return r.reject(p, reflect.TypeFor[bool]())
+	return r.reject(p, v.Type())
 }
 
-// parsed checks a text that its type reads itself, and leaves reading it to koanf.
-func (r reader) parsed(p place, t reflect.Type) (any, bool) {
-	value, _ := reflect.New(t).Interface().(encoding.TextUnmarshaler)
-	written := p.node.kind == text || p.node.kind == date || p.node.kind == number && t == statusType
-	if !written || value.UnmarshalText([]byte(p.node.text)) != nil {
-		return r.reject(p, t)
+// parsed reads a text into a value whose type does so itself.
+func (r reader) parsed(p place, v reflect.Value) bool {
+	value := reflect.New(v.Type())
+	parser, ok := value.Interface().(encoding.TextUnmarshaler)
+	written := p.node.kind == text || p.node.kind == date || p.node.kind == number && v.Type() == statusType
+	if !ok || !written || parser.UnmarshalText([]byte(p.node.text)) != nil {
+		return r.reject(p, v.Type())
 	}
-	return p.node.text, true
+	v.Set(value.Elem())
+	return true
 }
 
-func (r reader) duration(p place, tag reflect.StructTag) (any, bool) {
+func (r reader) duration(p place, v reflect.Value, tag reflect.StructTag) bool {
 	d, err := time.ParseDuration(p.node.text)
 	if err != nil || p.node.kind != text && p.node.text != "0" {
 		return r.reject(p, durationType)
 	}
 	least, _ := time.ParseDuration(tag.Get("min"))
 	most, _ := time.ParseDuration(tag.Get("max"))
-	return d, inBounds(r, p, tag, d, least, most, shortDuration(d))
+	if !inBounds(r, p, tag, d, least, most, shortDuration(d)) {
+		return false
+	}
+	v.SetInt(int64(d))
+	return true
 }
 
-func (r reader) bytes(p place, tag reflect.StructTag) (any, bool) {
+func (r reader) bytes(p place, v reflect.Value, tag reflect.StructTag) bool {
 	size, ok := parseBytes(p.node.text)
 	if !ok || p.node.kind != text && p.node.kind != number {
 		return r.reject(p, bytesType)
 	}
 	least, _ := parseBytes(tag.Get("min"))
 	most, _ := parseBytes(tag.Get("max"))
-	return size, inBounds(r, p, tag, size, least, most, size.String())
+	if !inBounds(r, p, tag, size, least, most, size.String()) {
+		return false
+	}
+	v.SetInt(int64(size))
+	return true
 }
 
-func (r reader) integer(p place, tag reflect.StructTag) (any, bool) {
+func (r reader) integer(p place, v reflect.Value, tag reflect.StructTag) bool {
 	value, _ := parseNumber(p.node.text)
 	n, ok := value.(int64)
 	if !ok || p.node.kind != number && !p.node.loose {
-		return r.reject(p, reflect.TypeFor[int]())
+		return r.reject(p, v.Type())
 	}
 	least, _ := strconv.ParseInt(tag.Get("min"), 10, 64)
 	most, _ := strconv.ParseInt(tag.Get("max"), 10, 64)
-	return int(n), inBounds(r, p, tag, n, least, most, strconv.FormatInt(n, 10))
+	if !inBounds(r, p, tag, n, least, most, strconv.FormatInt(n, 10)) {
+		return false
+	}
+	v.SetInt(n)
+	return true
 }
 
-func (r reader) float(p place, tag reflect.StructTag) (any, bool) {
+func (r reader) float(p place, v reflect.Value, tag reflect.StructTag) bool {
 	value, ok := parseNumber(p.node.text)
 	if !ok || p.node.kind != number && !p.node.loose {
-		return r.reject(p, reflect.TypeFor[float64]())
+		return r.reject(p, v.Type())
 	}
 	f, isFloat := value.(float64)
 	if n, isInt := value.(int64); isInt && !isFloat {
@@ -366,7 +409,11 @@ func (r reader) float(p place, tag reflect.StructTag) (any, bool) {
 	}
 	least, _ := strconv.ParseFloat(tag.Get("min"), 64)
 	most, _ := strconv.ParseFloat(tag.Get("max"), 64)
-	return f, inBounds(r, p, tag, f, least, most, strconv.FormatFloat(f, 'g', -1, 64))
+	if !inBounds(r, p, tag, f, least, most, strconv.FormatFloat(f, 'g', -1, 64)) {
+		return false
+	}
+	v.SetFloat(f)
+	return true
 }
 
 // inBounds reports whether value is within the min and max of tag, of which
@@ -420,37 +467,29 @@ func closeTo(name, typed string) bool {
 	return rows[len(typed)][len(name)] <= limit
 }
 
-// decode merges the layers, later ones over earlier ones, over the defaults.
-func decode(layers []map[string]any) (*Config, error) {
-	k := koanf.New(delimiter)
-	for _, layer := range layers {
-		if err := k.Load(confmap.Provider(layer, ""), nil); err != nil {
-			return nil, fmt.Errorf("merge configuration: %w", err)
-		}
-	}
+// decode reads documents, later ones over earlier ones, over the defaults.
+func (r reader) decode(documents []*node) *Config {
 	cfg := Default()
-	if err := k.Unmarshal("", cfg); err != nil {
-		return nil, fmt.Errorf("decode configuration: %w", err)
+	v := reflect.ValueOf(cfg).Elem()
+	for _, document := range documents {
+		r.fields(top(document), v)
 	}
-	for name := range cfg.Profiles {
-		profile := DefaultProfile()
-		if err := k.Unmarshal("profiles"+delimiter+name, &profile); err != nil {
-			return nil, fmt.Errorf("decode profile: %w", err)
-		}
+	for name, profile := range cfg.Profiles {
 		profile.complete()
 		cfg.Profiles[name] = profile
 	}
-	if err := decodeEndpoints(k, cfg); err != nil {
-		return nil, err
+	for _, document := range documents {
+		if at := top(document).field("endpoints"); at.given {
+			r.endpoints(at, cfg)
+		}
+		r.unknown(top(document), configType)
 	}
-	if err := decodeTransforms(k, cfg); err != nil {
-		return nil, err
-	}
+	cfg.completeTransforms()
 	if cfg.Database.ReplicationURL == "" {
 		cfg.Database.ReplicationURL = cfg.Database.URL
 	}
 	if cfg.Ledger.URL == "" {
 		cfg.Ledger.URL = cfg.Database.URL
 	}
-	return cfg, nil
+	return cfg
 }

@@ -1,26 +1,32 @@
 package config
 
 import (
-	"fmt"
+	"cmp"
+	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/google/uuid"
-	"github.com/knadh/koanf/v2"
 )
 
-// decodeEndpoints fills cfg.Endpoints: each is its own keys over its
+// endpoints sets cfg.Endpoints to the list at p: each is its own keys over its
 // profile's over the defaults, with its tenant's secrets where it has none.
-func decodeEndpoints(k *koanf.Koanf, cfg *Config) error {
-	for i, own := range k.Slices("endpoints") {
-		merged := k.Cut("profiles" + delimiter + own.String("profile"))
-		dropAuth(merged, own)
-		if err := merged.Merge(own); err != nil {
-			return fmt.Errorf("merge endpoint %d: %w", i, err)
+func (r reader) endpoints(p place, cfg *Config) {
+	if p.node.kind != list {
+		r.read(p, reflect.ValueOf(&cfg.Endpoints).Elem(), "") // says what is wrong, if anything is
+		return
+	}
+	r.whole = true
+	cfg.Endpoints = make([]Endpoint, len(p.node.items))
+	for i := range cfg.Endpoints {
+		at, endpoint := r.item(p, i), &cfg.Endpoints[i]
+		if profile, ok := cfg.Profiles[profileOf(at)]; ok {
+			*endpoint = Endpoint{Enabled: true, Profile: profile.clone()}
+		} else {
+			*endpoint = defaultEndpoint()
 		}
-		endpoint := defaultEndpoint()
-		if err := merged.Unmarshal("", &endpoint); err != nil {
-			return fmt.Errorf("decode endpoint %d: %w", i, err)
-		}
+		endpoint.Auth.keep(authKinds(at.field("auth")))
+		r.read(at, reflect.ValueOf(endpoint).Elem(), "")
 		if id, err := uuid.Parse(endpoint.ID); err == nil {
 			endpoint.ID = id.String()
 		}
@@ -34,26 +40,52 @@ func decodeEndpoints(k *koanf.Koanf, cfg *Config) error {
 				endpoint.Signatures = []Signature{{Scheme: "standard-webhooks"}}
 			}
 		}
-		cfg.Endpoints[i] = endpoint
 	}
-	return nil
 }
 
-// dropAuth drops from a profile's keys the kinds of auth that an endpoint's own
-// keys replace by another.
-func dropAuth(profile, own *koanf.Koanf) {
-	kinds := own.MapKeys("auth")
+// profileOf returns the name of the profile that the endpoint at p gives, "" for
+// none.
+func profileOf(p place) string {
+	if at := p.field("profile"); at.given && at.node.kind == text {
+		return at.node.text
+	}
+	return ""
+}
+
+// keep drops the kinds of auth that are not among kinds, unless these are none:
+// an endpoint's own kind replaces its profile's.
+func (a *Auth) keep(kinds []string) {
 	if len(kinds) == 0 {
 		return
 	}
-	for _, kind := range profile.MapKeys("auth") {
-		if !slices.Contains(kinds, kind) {
-			profile.Delete("auth" + delimiter + kind)
+	all := *a
+	*a = Auth{}
+	for _, kind := range kinds {
+		switch kind {
+		case "basic":
+			a.Basic = all.Basic
+		case "bearer":
+			a.Bearer = all.Bearer
+		case "oauth2":
+			a.OAuth2 = all.OAuth2
 		}
 	}
 }
 
 func defaultEndpoint() Endpoint { return Endpoint{Enabled: true, Profile: DefaultProfile()} }
+
+// clone returns a copy that shares nothing with p.
+func (p *Profile) clone() Profile {
+	c := *p
+	c.Headers, c.Signatures = maps.Clone(p.Headers), slices.Clone(p.Signatures)
+	for i := range c.Signatures {
+		s := &c.Signatures[i]
+		s.Components, s.PreviousSecrets = slices.Clone(s.Components), slices.Clone(s.PreviousSecrets)
+	}
+	c.Retry.Schedule, c.Retry.StopOn = slices.Clone(p.Retry.Schedule), slices.Clone(p.Retry.StopOn)
+	c.Auth.OAuth2.Scopes = slices.Clone(p.Auth.OAuth2.Scopes)
+	return c
+}
 
 // complete fills in what an hmac signature leaves out.
 func (p *Profile) complete() {
@@ -62,12 +94,7 @@ func (p *Profile) complete() {
 		if s.Scheme != "hmac" {
 			continue
 		}
-		for field, value := range map[*string]string{
-			&s.Algorithm: "sha256", &s.Encoding: "hex", &s.Content: "{body}", &s.Value: "{signature}",
-		} {
-			if *field == "" {
-				*field = value
-			}
-		}
+		s.Algorithm, s.Encoding = cmp.Or(s.Algorithm, "sha256"), cmp.Or(s.Encoding, "hex")
+		s.Content, s.Value = cmp.Or(s.Content, "{body}"), cmp.Or(s.Value, "{signature}")
 	}
 }

@@ -61,7 +61,7 @@ func (b *builder) variable(t reflect.Type, key string, segments []string, value 
 		switch {
 		case t == nil || isScalar(t):
 		case t.Kind() == reflect.Slice:
-			b.problems.add(place{key: key, node: &node{file: b.file}}, "is a list: give it as one JSON value in %s",
+			b.problems.add(place{path: key, node: &node{file: b.file}}, "is a list: give it as one JSON value in %s",
 				strings.TrimSuffix(strings.ToUpper(b.file), "__"+strings.ToUpper(strings.Join(segments, "__"))))
 			return nil
 		case t.Kind() == reflect.Map:
@@ -107,9 +107,6 @@ func (n *node) withoutLines() {
 	n.line = 0
 	for _, item := range n.items {
 		item.withoutLines()
-	}
-	for _, child := range n.fields {
-		child.withoutLines()
 	}
 }
 

@@ -10,6 +10,9 @@ import (
 // maxReferenced bounds a file that ${file:…} names, in bytes.
 const maxReferenced = 64 << 10
 
+// maxExpanded bounds the texts with references in them, in bytes over all.
+const maxExpanded = 8 << 20
+
 // reference is $${, which stands for ${, or a reference, or the beginning of
 // one that is written wrongly.
 var reference = regexp.MustCompile(`\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)\}|file:([^{}\x00-\x1f]+)\})?`)
@@ -63,8 +66,8 @@ func (e *expander) expandText(p place) {
 			referred = true
 		}
 		rest = rest[m[1]:]
-		if e.size+b.Len() > maxText {
-			e.problems.add(p, "the references of the file expand to more than %v", Bytes(maxText))
+		if e.size+b.Len() > maxExpanded {
+			e.problems.add(p, "the references of the file expand to more than %v", Bytes(maxExpanded))
 			return
 		}
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // maxFile bounds a configuration file, in bytes.
-const maxFile = 1 << 20
+const maxFile = 16 << 20
 
 // Load reads the configuration file at path, whose ending (.yaml, .yml, .toml
 // or .json) says its format, and environ, which is as [os.Environ] gives it.
@@ -111,15 +111,9 @@ func parse(name string, data []byte, environ []string, files bool) (*Config, err
 	e := expander{environ: vars, problems: ps}
 	e.expand(top(root))
 
-	r := reader{problems: ps}
-	var layers []map[string]any
-	for _, document := range append([]*node{root}, variables(vars, ps)...) {
-		if values, ok := r.read(top(document), configType, ""); ok {
-			layers = append(layers, values.(map[string]any))
-		}
-		root = overlay(root, document)
-	}
-	cfg, err := decode(layers)
+	documents := append([]*node{root}, variables(vars, ps)...)
+	cfg := reader{problems: ps}.decode(documents)
+	root, err := merge(documents...)
 	if err != nil {
 		return nil, err
 	}

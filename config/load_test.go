@@ -270,8 +270,45 @@ func TestLoadRefusesFilesThatItCannotRead(t *testing.T) {
 	if err := os.WriteFile(large, []byte(strings.Repeat("#", maxFile+1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(large, nil); err == nil || !strings.Contains(err.Error(), "is larger than 1MiB") {
+	if _, err := Load(large, nil); err == nil || !strings.Contains(err.Error(), "is larger than 16MiB") {
 		t.Errorf("large file: got %v", err)
+	}
+}
+
+func TestTenThousandEndpointsLoad(t *testing.T) {
+	text := manyEndpoints(10_000, true)
+	if len(text) <= 1<<20 {
+		t.Fatalf("the file has %d bytes only", len(text))
+	}
+	cfg := mustParse(t, "a.yaml", text, "RECEIVER=https://receiver.example")
+	got := cfg.Endpoints[9_990]
+	if got.Name != "e9990" || got.URL.Reveal() != "https://receiver.example/e/9990" || got.Secret.Reveal() != fmt.Sprintf("secret %032d", 9990) {
+		t.Errorf("got %s at %s", got.Name, got.URL)
+	}
+	headers := map[string]string{"X-Product": "acme", "X-Event": "{{ .Event.Type }}", "X-Number": "9990", "X-Tenant": "{{ .Endpoint.Tenant }}"}
+	if diff := cmp.Diff(headers, got.Headers); diff != "" {
+		t.Errorf("headers, want -, got +:\n%s", diff)
+	}
+}
+
+func TestManyFieldsKeepTheirOrderAndAreNotRepeated(t *testing.T) {
+	var tenants strings.Builder
+	for i := range 3 * manyFields {
+		fmt.Fprintf(&tenants, "  t%d: {secret: 'secret of tenant %d'}\n", i, i)
+	}
+	text := "tenants:\n" + tenants.String()
+	cfg := mustParse(t, "a.yaml", text)
+	for i := range 3 * manyFields {
+		if got, want := cfg.Tenants[fmt.Sprint("t", i)].Secret.Reveal(), fmt.Sprint("secret of tenant ", i); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	got := problemsOf(t, "a.yaml", text+"  t3: {}\n  t40: {}\n  t48: {secret: ''}\n")
+	want := "a.yaml:50: tenants.t3: is repeated: it stands in line 5 already\n" +
+		"a.yaml:51: tenants.t40: is repeated: it stands in line 42 already\n" +
+		"a.yaml:52: tenants.t48.secret: is empty; leave the key out for none"
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 
@@ -280,7 +317,7 @@ func TestDocumentsAreBounded(t *testing.T) {
 	for c := 'b'; c < 'k'; c++ {
 		laughs += string(c) + ": &" + string(c) + " [" + strings.Repeat("*"+string(c-1)+",", 10) + "]\n"
 	}
-	long := "a: &a " + strings.Repeat("x", 100_000) + "\nb: [" + strings.Repeat("*a,", 100) + "]\n"
+	long := "a: &a " + strings.Repeat("x", 100_000) + "\nb: [" + strings.Repeat("*a,", 200) + "]\n"
 	tests := map[string]struct{ name, text, want string }{
 		"aliases of aliases":  {"a.yaml", laughs, "holds too much"},
 		"aliases of a text":   {"a.yaml", long, "holds too much"},

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -43,44 +43,48 @@ type node struct {
 	file string
 	line int
 
-	items  []*node          // of a list
-	fields map[string]*node // of an object
-	names  []string         // of an object's fields, in order
+	items []*node        // of a list, or the fields of an object, in order
+	names []string       // of an object's fields
+	index map[string]int // of an object's fields, where there are many
 }
 
-// put adds a field to an object.
+// manyFields is how many fields an object has that are not searched one by one.
+const manyFields = 16
+
+// put adds a field, which it does not have yet, to an object.
 func (n *node) put(name string, child *node) {
-	if n.fields == nil {
-		n.fields = make(map[string]*node)
-	}
-	n.fields[name] = child
-	n.names = append(n.names, name)
-}
-
-// overlay returns base with over laid over it: maps merge, all else is
-// replaced. Neither is changed; either may be nil.
-func overlay(base, over *node) *node {
-	if over == nil {
-		return base
-	}
-	if base == nil || base.kind != object || over.kind != object {
-		return over
-	}
-	merged := &node{kind: object, file: base.file, line: base.line}
-	for _, name := range base.names {
-		merged.put(name, overlay(base.fields[name], over.fields[name]))
-	}
-	for _, name := range over.names {
-		if base.fields[name] == nil {
-			merged.put(name, over.fields[name])
+	n.items, n.names = append(n.items, child), append(n.names, name)
+	switch {
+	case n.index != nil:
+		n.index[name] = len(n.names) - 1
+	case len(n.names) > manyFields:
+		n.index = make(map[string]int, 2*len(n.names))
+		for i, name := range n.names {
+			n.index[name] = i
 		}
 	}
-	return merged
+}
+
+// field returns a field of an object, or nil when it has none of that name.
+func (n *node) field(name string) *node {
+	if n.kind != object {
+		return nil
+	}
+	if n.index != nil {
+		if i, ok := n.index[name]; ok {
+			return n.items[i]
+		}
+		return nil
+	}
+	if i := slices.Index(n.names, name); i >= 0 {
+		return n.items[i]
+	}
+	return nil
 }
 
 // isEmpty reports whether there is nothing in the value.
 func (n *node) isEmpty() bool {
-	return n.kind == null || n.text == "" && len(n.items) == 0 && len(n.names) == 0
+	return n.kind == null || n.text == "" && len(n.items) == 0
 }
 
 // appendJSON appends the value as JSON. It reports false for a number that
@@ -113,7 +117,7 @@ func (n *node) appendJSON(b *bytes.Buffer) bool {
 			}
 			appendString(b, name)
 			b.WriteByte(':')
-			ok = n.fields[name].appendJSON(b) && ok
+			ok = n.items[i].appendJSON(b) && ok
 		}
 		b.WriteByte('}')
 	}
@@ -141,9 +145,19 @@ func appendString(b *bytes.Buffer, s string) {
 // place is a spot in a document: its key, and the node that stands there or,
 // where none does, the nearest one around it.
 type place struct {
-	key   string
-	node  *node
-	given bool
+	path   string // the key, less the name of an absent field: few are asked for theirs
+	absent bool
+	name   string // of an absent field
+	node   *node
+	given  bool
+}
+
+// key returns the key of the place, such as endpoints[0].timeout.
+func (p place) key() string {
+	if p.absent {
+		return fieldKey(p.path, p.name)
+	}
+	return p.path
 }
 
 // top returns the place of a whole document.
@@ -151,25 +165,33 @@ func top(root *node) place { return place{node: root, given: true} }
 
 // field returns the place of a field of the object at p.
 func (p place) field(name string) place {
-	key := fieldKey(p.key, name)
-	if p.given && p.node.kind == object {
-		if child := p.node.fields[name]; child != nil {
-			return place{key: key, node: child, given: true}
+	if p.given {
+		if child := p.node.field(name); child != nil {
+			return place{path: fieldKey(p.path, name), node: child, given: true}
 		}
 	}
-	return place{key: key, node: p.node}
+	return place{path: p.key(), absent: true, name: name, node: p.node}
 }
 
 // item returns the place of an element of the list at p.
 func (p place) item(i int) place {
-	key := itemKey(p.key, i)
+	key := itemKey(p.key(), i)
 	if p.given && p.node.kind == list && i < len(p.node.items) {
-		return place{key: key, node: p.node.items[i], given: true}
+		return place{path: key, node: p.node.items[i], given: true}
 	}
-	return place{key: key, node: p.node}
+	return place{path: key, node: p.node}
 }
 
-var plainName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+// isPlain reports whether name is of letters, digits, _ and - only.
+func isPlain(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return name != ""
+}
 
 // fieldKey returns the key of a field, quoting a name that would read as several.
 func fieldKey(parent, name string) string {
@@ -177,7 +199,7 @@ func fieldKey(parent, name string) string {
 		name = strings.ToValidUTF8(name[:64], "") + "…"
 	}
 	switch {
-	case !plainName.MatchString(name):
+	case !isPlain(name):
 		return parent + "[" + strconv.Quote(name) + "]"
 	case parent == "":
 		return name
@@ -186,14 +208,14 @@ func fieldKey(parent, name string) string {
 	}
 }
 
-func itemKey(parent string, i int) string { return fmt.Sprintf("%s[%d]", parent, i) }
+func itemKey(parent string, i int) string { return parent + "[" + strconv.Itoa(i) + "]" }
 
 // Bounds of a document, against files that are small but make much work, such
 // as aliases of aliases in YAML.
 const (
-	maxNodes = 100_000
+	maxNodes = 500_000
 	maxDepth = 64
-	maxText  = 8 << 20 // bytes over all texts, aliases and references expanded
+	maxText  = maxFile // bytes over all texts, aliases expanded
 )
 
 // builder makes the nodes of one document within the bounds.
@@ -220,7 +242,7 @@ func (b *builder) node(k kind, value, key string, line, depth int) *node {
 		if depth > maxDepth {
 			what = fmt.Sprintf("is nested more than %d levels deep", maxDepth)
 		}
-		b.problems.add(place{key: key, node: n}, "%s", what)
+		b.problems.add(place{path: key, node: n}, "%s", what)
 	}
 	n.kind, n.text = null, ""
 	return n
@@ -228,8 +250,8 @@ func (b *builder) node(k kind, value, key string, line, depth int) *node {
 
 // put adds a field to parent and reports a name that is repeated or cannot be printed.
 func (b *builder) put(parent *node, parentKey, name string, child *node) {
-	at := place{key: fieldKey(parentKey, name), node: child}
-	if earlier := parent.fields[name]; earlier != nil {
+	at := place{path: parentKey, absent: true, name: name, node: child}
+	if earlier := parent.field(name); earlier != nil {
 		b.problems.add(at, "is repeated: it stands in line %d already", earlier.line)
 		return
 	}

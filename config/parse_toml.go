@@ -64,7 +64,7 @@ func (d *tomlDocument) decode(data []byte) {
 	var rejected *toml.DecodeError
 	if errors.As(err, &rejected) {
 		line, _ := rejected.Position()
-		at = place{key: strings.Join(rejected.Key(), "."), node: &node{file: d.file, line: line}}
+		at = place{path: strings.Join(rejected.Key(), "."), node: &node{file: d.file, line: line}}
 	}
 	d.problems.add(at, "is not valid TOML: %s", strings.TrimPrefix(message, "toml: "))
 }
@@ -75,7 +75,7 @@ func (d *tomlDocument) header(e *unstable.Node) (*node, string) {
 	parent, key := d.descend(d.root, "", names[:len(names)-1], line)
 	name := names[len(names)-1]
 	own := fieldKey(key, name)
-	existing := parent.fields[name]
+	existing := parent.field(name)
 	table := d.node(object, "", own, line, len(names))
 	if e.Kind == unstable.ArrayTable {
 		if existing == nil {
@@ -113,7 +113,7 @@ func (d *tomlDocument) descend(table *node, key string, names []string, line int
 	for i, name := range names {
 		parentKey := key
 		key = fieldKey(key, name)
-		next := table.fields[name]
+		next := table.field(name)
 		if next == nil {
 			next = d.node(object, "", key, line, i)
 			d.put(table, parentKey, name, next)

@@ -81,7 +81,7 @@ func (d yamlDocument) value(n *yaml.Node, key string, line, depth int) *node {
 // tag reports a tag other than the one that n has without any.
 func (d yamlDocument) tag(n *yaml.Node, want, key string, line int) {
 	if n.ShortTag() != want {
-		d.problems.add(place{key: key, node: &node{file: d.file, line: line}}, "has a tag that is not supported")
+		d.problems.add(place{path: key, node: &node{file: d.file, line: line}}, "has a tag that is not supported")
 	}
 }
 
@@ -93,14 +93,14 @@ func (d yamlDocument) mapping(n *yaml.Node, key string, line, depth int) *node {
 		switch name.ShortTag() {
 		case "!!merge":
 			if len(merged) > 0 {
-				d.problems.add(place{key: fieldKey(key, "<<"), node: &node{file: d.file, line: name.Line}}, "is repeated")
+				d.problems.add(place{path: fieldKey(key, "<<"), node: &node{file: d.file, line: name.Line}}, "is repeated")
 			}
 			merged = append(merged, value)
 		case "!!str":
 			child := d.value(value, fieldKey(key, name.Value), name.Line, depth+1)
 			d.put(result, key, name.Value, child)
 		default:
-			at := place{key: fieldKey(key, name.Value), node: &node{file: d.file, line: name.Line}}
+			at := place{path: fieldKey(key, name.Value), node: &node{file: d.file, line: name.Line}}
 			d.problems.add(at, "is no text: quote the key")
 		}
 	}
@@ -114,9 +114,9 @@ func (d yamlDocument) mapping(n *yaml.Node, key string, line, depth int) *node {
 func (d yamlDocument) merge(result, from *node) {
 	switch from.kind {
 	case object:
-		for _, name := range from.names {
-			if result.fields[name] == nil {
-				result.put(name, from.fields[name])
+		for i, name := range from.names {
+			if result.field(name) == nil {
+				result.put(name, from.items[i])
 			}
 		}
 	case list:
@@ -124,7 +124,7 @@ func (d yamlDocument) merge(result, from *node) {
 			d.merge(result, item)
 		}
 	default:
-		d.problems.add(place{key: "<<", node: from}, "must be a map")
+		d.problems.add(place{path: "<<", node: from}, "must be a map")
 	}
 }
 
@@ -136,12 +136,12 @@ func (d yamlDocument) scalar(n *yaml.Node, key string, line, depth int) *node {
 	k, ok := yamlKinds[n.ShortTag()]
 	result := d.node(k, n.Value, key, line, depth)
 	if !ok {
-		d.problems.add(place{key: key, node: result}, "has a tag that is not supported")
+		d.problems.add(place{path: key, node: result}, "has a tag that is not supported")
 	}
 	if result.kind == boolean {
 		var value bool
 		if err := n.Decode(&value); err != nil {
-			d.problems.add(place{key: key, node: result}, "must be true or false")
+			d.problems.add(place{path: key, node: result}, "must be true or false")
 		}
 		result.text = strconv.FormatBool(value)
 	}

@@ -44,7 +44,7 @@ func (c *Config) Problem(message string, names ...string) Problem {
 }
 
 func newProblem(p place, message string) Problem {
-	return Problem{File: p.node.file, Line: p.node.line, Key: p.key, Message: message}
+	return Problem{File: p.node.file, Line: p.node.line, Key: p.key(), Message: message}
 }
 
 // Error reports everything that is wrong with a configuration. Test for it
@@ -75,13 +75,13 @@ type problems struct {
 // add reports a problem at p. A key has one problem at most: what is reported
 // first is the cause of the rest.
 func (ps *problems) add(p place, format string, args ...any) {
-	if ps.keys[p.key] {
+	if ps.keys[p.key()] {
 		return
 	}
 	if ps.keys == nil {
 		ps.keys = make(map[string]bool)
 	}
-	ps.keys[p.key] = true
+	ps.keys[p.key()] = true
 	ps.list = append(ps.list, newProblem(p, fmt.Sprintf(format, args...)))
 }
 

@@ -41,14 +41,14 @@ func structSchema(t reflect.Type, defaults reflect.Value) schema {
 	properties := schema{}
 	var required []string
 	for _, f := range fieldsOf(t) {
-		name := f.Tag.Get("koanf")
+		name := f.key
 		property := typeSchema(f.Type, f.Tag, defaults.FieldByIndex(f.Index))
 		property["description"] = f.Tag.Get("doc")
 		if value, ok := defaultOf(defaults.FieldByIndex(f.Index)); ok {
 			property["default"] = value
 		}
 		properties[name] = property
-		if f.Tag.Get("required") != "" {
+		if f.required {
 			required = append(required, name)
 		}
 	}

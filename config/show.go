@@ -50,7 +50,7 @@ func (c *Config) masked(v reflect.Value, p place) *yaml.Node {
 		for i := range v.Len() {
 			at := p.item(i)
 			if endpoint, ok := v.Index(i).Interface().(Endpoint); ok {
-				at.node = overlay(c.profileNode(endpoint.ProfileName), at.node)
+				at.node = under(c.profileNode(endpoint.ProfileName), at.node)
 			}
 			result.Content = append(result.Content, c.masked(v.Index(i), at))
 		}
@@ -61,19 +61,35 @@ func (c *Config) masked(v reflect.Value, p place) *yaml.Node {
 	default:
 		for _, f := range fieldsOf(v.Type()) {
 			if value := v.FieldByIndex(f.Index); !isEmpty(value) {
-				add(f.Tag.Get("koanf"), c.masked(value, p.field(f.Tag.Get("koanf"))))
+				add(f.key, c.masked(value, p.field(f.key)))
 			}
 		}
 	}
 	return result
 }
 
+// under returns an endpoint's node with that of its profile under it, which may
+// be nil.
+func under(profile, endpoint *node) *node {
+	if profile == nil || profile.kind != object {
+		return endpoint
+	}
+	merged, err := merge(profile, endpoint)
+	if err != nil { // maps always merge
+		return endpoint
+	}
+	return merged
+}
+
 // profileNode returns where a profile was written; nil when it was nowhere.
 func (c *Config) profileNode(name string) *node {
-	if c.root == nil || c.root.fields["profiles"] == nil {
+	if c.root == nil {
 		return nil
 	}
-	return c.root.fields["profiles"].fields[name]
+	if profiles := c.root.field("profiles"); profiles != nil {
+		return profiles.field(name)
+	}
+	return nil
 }
 
 func keysOf(v reflect.Value) map[string]bool {
@@ -91,7 +107,7 @@ func isEmpty(v reflect.Value) bool {
 		return v.IsZero()
 	case reflect.Struct:
 		fields := fieldsOf(v.Type())
-		return len(fields) > 0 && !slices.ContainsFunc(fields, func(f reflect.StructField) bool {
+		return len(fields) > 0 && !slices.ContainsFunc(fields, func(f field) bool {
 			return !isEmpty(v.FieldByIndex(f.Index))
 		})
 	}
@@ -108,7 +124,7 @@ func maskedScalar(v reflect.Value, p place) *yaml.Node {
 	result := &yaml.Node{}
 	value := plain(v)
 	switch {
-	case sensitiveHeader.MatchString(headerIn(p.key)) && (!p.given || p.node.source == ""):
+	case sensitiveHeader.MatchString(headerIn(p.key())) && (!p.given || p.node.source == ""):
 		value = mask
 	case v.Type() == reflect.TypeFor[string]() && p.given && p.node.source != "":
 		value = p.node.source
@@ -145,13 +161,9 @@ func (n *node) written() *node {
 	case n.kind == text:
 		result.text = strings.ReplaceAll(n.text, "${", "$${")
 	}
-	result.items, result.fields = nil, nil
+	result.items = nil
 	for _, item := range n.items {
 		result.items = append(result.items, item.written())
-	}
-	result.names = nil
-	for _, name := range n.names {
-		result.put(name, n.fields[name].written())
 	}
 	return &result
 }

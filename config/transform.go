@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/knadh/koanf/v2"
-
 	"github.com/posthorn/posthorn/transforms"
 )
 
@@ -89,31 +87,25 @@ func (r *Redact) complete() {
 	}
 }
 
-// decodeTransforms fills cfg.Plugins, each over the defaults, and completes
-// cfg.Transforms.
-func decodeTransforms(k *koanf.Koanf, cfg *Config) error {
-	for name := range cfg.Plugins {
-		plugin := defaultPlugin()
-		if err := k.Unmarshal("plugins"+delimiter+name, &plugin); err != nil {
-			return fmt.Errorf("decode plugin: %w", err)
-		}
+// completeTransforms fills in what plugins and transforms leave out.
+func (c *Config) completeTransforms() {
+	for name, plugin := range c.Plugins {
 		plugin.SHA256 = strings.ToLower(plugin.SHA256)
-		cfg.Plugins[name] = plugin
+		c.Plugins[name] = plugin
 	}
-	for i := range cfg.Transforms {
-		if t := &cfg.Transforms[i]; t.Kind() == "redact" {
+	for i := range c.Transforms {
+		if t := &c.Transforms[i]; t.Kind() == "redact" {
 			t.Redact.complete()
 		}
 	}
-	return nil
 }
 
 // kindsOfTransform returns the keys of which a transform has exactly one.
 func kindsOfTransform() []string {
 	var kinds []string
 	for _, f := range fieldsOf(reflect.TypeFor[Transform]()) {
-		if key := f.Tag.Get("koanf"); key != "match" {
-			kinds = append(kinds, key)
+		if f.key != "match" {
+			kinds = append(kinds, f.key)
 		}
 	}
 	return kinds

@@ -22,11 +22,15 @@ type validator struct {
 	problems *problems
 	warnings problems
 	samples  sampler
-	files    bool // whether those that the configuration names are looked at
+	signers  signers
+	filters  map[string]compiled // by text: many endpoints may have the same
+	files    bool                // whether those that the configuration names are looked at
 }
 
 func newValidator(cfg *Config, ps *problems, files bool) *validator {
-	return &validator{cfg: cfg, problems: ps, samples: newSampler(len(cfg.Events)), files: files}
+	return &validator{
+		cfg: cfg, problems: ps, samples: newSampler(len(cfg.Events)), signers: make(signers), filters: make(map[string]compiled), files: files,
+	}
 }
 
 func (v *validator) validate(root place) {
@@ -164,7 +168,7 @@ func (v *validator) catalogue(p place) {
 		if !isEventType(event.Type) {
 			v.problems.add(at, "must be an event type without white space and *, at most 256 bytes, got %s", shown(at.node))
 		} else if other, ok := first[event.Type]; ok {
-			v.problems.add(at, "is repeated: %q is %s in line %d already", event.Type, other.key, other.node.line)
+			v.problems.add(at, "is repeated: %q is %s in line %d already", event.Type, other.key(), other.node.line)
 		} else {
 			first[event.Type] = at
 		}
@@ -196,6 +200,10 @@ func (v *validator) profile(p place, profile *Profile) {
 			v.signature(at.item(i), &signature)
 		}
 	}
-	v.tls(p.field("tls"), &profile.TLS)
-	v.auth(p.field("auth"), &profile.Auth)
+	if at := p.field("tls"); at.given {
+		v.tls(at, &profile.TLS)
+	}
+	if at := p.field("auth"); at.given {
+		v.auth(at, &profile.Auth)
+	}
 }

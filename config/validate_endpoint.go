@@ -71,7 +71,7 @@ func (v *validator) unique(p place, value string, seen map[string]place) {
 	if other.node.line == 0 {
 		where = other.node.file
 	}
-	v.problems.add(p, "is repeated: %s is %s in %s already", shown(p.node), other.key, where)
+	v.problems.add(p, "is repeated: %s is %s in %s already", shown(p.node), other.key(), where)
 }
 
 // url checks where requests go and returns it parsed, or nil when it is
@@ -129,19 +129,29 @@ func (v *validator) proxy(p place, u URL) {
 	}
 }
 
+// compiled is a filter, or why it is none.
+type compiled struct {
+	filter *transforms.Filter
+	err    error
+}
+
 // filter returns the compiled filter, or nil when there is none or it is
 // invalid, which it reports.
 func (v *validator) filter(p place, text string) *transforms.Filter {
 	if text == "" {
 		return nil
 	}
-	filter, err := transforms.ParseFilter(text)
-	if err != nil {
+	f, seen := v.filters[text]
+	if !seen {
+		f.filter, f.err = transforms.ParseFilter(text)
+		v.filters[text] = f
+	}
+	if err := f.err; err != nil {
 		message := strings.TrimPrefix(err.Error(), "parse filter: ")
 		v.problems.add(p, "%s", quotable(p, message, plainFilterProblem(message)))
 		return nil
 	}
-	return filter
+	return f.filter
 }
 
 // pattern checks one pattern of event types.
@@ -174,7 +184,7 @@ func (v *validator) subscription(p place, endpoint *Endpoint) {
 	case hasObjects && len(endpoint.Triggers) == 0:
 		v.problems.add(triggers, "is required with objects")
 	case !hasEvents && !hasObjects:
-		if v.problems.keys[objects.key] {
+		if v.problems.keys[objects.key()] {
 			return
 		}
 		v.problems.add(events, "is required, or objects and triggers")
@@ -182,7 +192,7 @@ func (v *validator) subscription(p place, endpoint *Endpoint) {
 }
 
 func (v *validator) template(p place, text string) {
-	if _, err := transforms.ParseTemplate(text); err != nil {
+	if _, err := v.samples.parse(text); err != nil {
 		v.problems.add(p, "%s", quotable(p, err.Error(), "it is no template"))
 	}
 }
@@ -202,9 +212,6 @@ func (n *node) reference() string {
 	source := n.source
 	for _, item := range n.items {
 		source = cmp.Or(source, item.reference())
-	}
-	for _, name := range n.names {
-		source = cmp.Or(source, n.fields[name].reference())
 	}
 	return source
 }

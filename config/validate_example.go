@@ -110,7 +110,7 @@ func (v *validator) judge(root place, i int, m *transforms.Message) {
 		key, kind := root.field("transforms").item(v.samples.at), v.cfg.Transforms[v.samples.at].Kind()
 		message := ofExample(example, errors.Unwrap(m.Err)) // without the rule's name
 		if kind == "schema" {
-			v.problems.add(example, "violates its schema, by which %s would fail such events: %s", key.key, message)
+			v.problems.add(example, "violates its schema, by which %s would fail such events: %s", key.key(), message)
 			return
 		}
 		message = quotable(key.field(kind), strings.TrimPrefix(message, "evaluate filter: "), notTransformed)

@@ -28,7 +28,7 @@ const (
 // sampler renders templates for sample events, so that what would fail every
 // delivery is found when the configuration is read.
 type sampler struct {
-	parsed map[string]*transforms.Template // by text; nil for one that does not parse
+	parsed map[string]parsed // by text
 	done   map[rendering]bool
 	left   int64
 
@@ -40,6 +40,12 @@ type sampler struct {
 	violation error
 }
 
+// parsed is a template, or why it is none.
+type parsed struct {
+	template *transforms.Template // nil for none
+	err      error
+}
+
 // rendering is a template that was rendered: one of a profile is, once for each
 // sample, although it can yield other texts for other endpoints' names.
 type rendering struct {
@@ -49,7 +55,7 @@ type rendering struct {
 
 func newSampler(events int) sampler {
 	return sampler{
-		parsed: make(map[string]*transforms.Template), done: make(map[rendering]bool), left: samplesBudget,
+		parsed: make(map[string]parsed), done: make(map[rendering]bool), left: samplesBudget,
 		schemas: make([]transforms.Transform, events), made: make([]*transforms.Message, events),
 	}
 }
@@ -189,7 +195,7 @@ func (v *validator) sampleHeader(p place, text string, s sample) {
 	if s.name != "" && !strings.Contains(text, "{{") {
 		return // the built-in sample said all
 	}
-	t := v.samples.template(rendering{key: p.key, sample: s.name}, text)
+	t := v.samples.template(rendering{key: p.key(), sample: s.name}, text)
 	if t == nil {
 		return
 	}
@@ -207,7 +213,7 @@ func (v *validator) sampleHeader(p place, text string, s sample) {
 }
 
 func (v *validator) sampleBody(p place, text string, s sample, isJSON bool) {
-	t := v.samples.template(rendering{key: p.key, sample: s.name, json: isJSON}, text)
+	t := v.samples.template(rendering{key: p.key(), sample: s.name, json: isJSON}, text)
 	if t == nil {
 		return
 	}
@@ -220,16 +226,25 @@ func (v *validator) sampleBody(p place, text string, s sample, isJSON bool) {
 // nil for one that was done or whose text does not parse, which is reported
 // where it stands.
 func (r *sampler) template(todo rendering, text string) *transforms.Template {
-	t, seen := r.parsed[text]
-	if !seen {
-		t, _ = transforms.ParseTemplate(text)
-		r.parsed[text] = t
+	if r.done[todo] {
+		return nil
 	}
-	if t == nil || r.done[todo] {
+	t, err := r.parse(text)
+	if err != nil {
 		return nil
 	}
 	r.done[todo] = true
 	return t
+}
+
+// parse is transforms.ParseTemplate, but for parsing the same text twice.
+func (r *sampler) parse(text string) (*transforms.Template, error) {
+	p, seen := r.parsed[text]
+	if !seen {
+		p.template, p.err = transforms.ParseTemplate(text)
+		r.parsed[text] = p
+	}
+	return p.template, p.err
 }
 
 // fieldName is what could be the name of an event's header in a template.

@@ -55,6 +55,35 @@ func newSigner(s *Signature) (signer, error) {
 	})
 }
 
+// signers are those of the signatures that were looked at: making one costs more
+// than all else of an endpoint.
+type signers map[signatureKeys]madeSigner
+
+// signatureKeys are the keys of a signature by which its signer is made.
+type signatureKeys struct {
+	scheme, header, algorithm, encoding, content, value, prefix, keyID, label string
+	components                                                                string // joined by line breaks, which none holds
+}
+
+type madeSigner struct {
+	signer signer
+	err    error
+}
+
+// get is newSigner, but for making the same twice.
+func (all signers) get(s *Signature) (signer, error) {
+	key := signatureKeys{
+		s.Scheme, s.Header, s.Algorithm, s.Encoding, s.Content, s.Value, s.Prefix, s.KeyID, s.Label,
+		strings.Join(s.Components, "\n"),
+	}
+	made, ok := all[key]
+	if !ok {
+		made.signer, made.err = newSigner(s)
+		all[key] = made
+	}
+	return made.signer, made.err
+}
+
 // signatureRules say what the keys of a signature must be, for problems that
 // may not quote what they are.
 var signatureRules = map[string]string{
@@ -121,7 +150,7 @@ func (v *validator) signature(p place, s *Signature) {
 	default:
 		v.problems.add(at, "must be %s with %s, got %s", oneOf(allowed), s.Scheme, shown(at.node))
 	}
-	if _, err := newSigner(s); err != nil {
+	if _, err := v.signers.get(s); err != nil {
 		key, message, _ := strings.Cut(err.Error(), ": ")
 		at := p.field(key)
 		if strings.Contains(message, `"`) { // it may quote the value
@@ -158,7 +187,7 @@ func (v *validator) schemeKeys(p place, scheme string) {
 			}
 		}
 		at := p.field(key)
-		empty := at.node.text == "" && len(at.node.items) == 0
+		empty := at.node.text == "" && (at.node.kind == object || len(at.node.items) == 0)
 		if others != nil && !slices.Contains(others, scheme) && !empty {
 			v.problems.add(at, "goes with %s, not with %s", strings.Join(others, ", "), scheme)
 		}
@@ -172,7 +201,7 @@ func (v *validator) secrets(root, p place, endpoint *Endpoint) {
 	if !p.field("secret").given {
 		holder = root.field("tenants").field(endpoint.Tenant)
 	}
-	if previous := p.field("previous_secrets"); previous.given && !p.field("secret").given && len(previous.node.items) > 0 {
+	if previous := p.field("previous_secrets"); previous.given && !p.field("secret").given && previous.node.kind == list && len(previous.node.items) > 0 {
 		v.problems.add(p.field("secret"), "is required with previous_secrets")
 		return
 	}
@@ -202,7 +231,7 @@ func (s *Signature) name() string {
 // keys checks the secrets that stand at p for what s makes of them. What it
 // says of them begins with who.
 func (v *validator) keys(p place, who string, s *Signature, secret Secret, previous []PreviousSecret) {
-	signer, err := newSigner(s)
+	signer, err := v.signers.get(s)
 	if err != nil {
 		return // reported where it stands
 	}
@@ -260,7 +289,7 @@ func (v *validator) headerConflicts(p place, profile *Profile) {
 	}
 	var messages []labelled
 	for i, s := range profile.Signatures {
-		signer, err := newSigner(&s)
+		signer, err := v.signers.get(&s)
 		if err != nil {
 			continue // reported where it stands
 		}
@@ -316,8 +345,12 @@ func (v *validator) components(profile, p place, endpoint *Endpoint) {
 		at = profile.field("signatures")
 	}
 	made := 0
-	for i, s := range endpoint.Signatures {
-		signer, err := newSigner(&s)
+	for i := range endpoint.Signatures {
+		s := &endpoint.Signatures[i]
+		if s.Scheme != httpMessage {
+			continue
+		}
+		signer, err := v.signers.get(s)
 		covering, ok := signer.(*httpsig.Signer)
 		if err != nil || !ok {
 			continue
@@ -327,8 +360,8 @@ func (v *validator) components(profile, p place, endpoint *Endpoint) {
 		} else {
 			made += len(endpoint.PreviousSecrets)
 		}
-		v.signedURL(p.field("url"), endpoint, &s, covering)
-		sent := sentHeaders(endpoint, i)
+		v.signedURL(p.field("url"), endpoint, s, covering)
+		sent := v.sentHeaders(endpoint, i)
 		for _, field := range covering.Fields() {
 			if sent[field] {
 				continue
@@ -361,13 +394,13 @@ func (v *validator) signedURL(p place, endpoint *Endpoint, s *Signature, signer 
 
 // sentHeaders returns, in lower case, the headers that a request has before
 // signature i signs it: auth adds its own at each attempt only.
-func sentHeaders(endpoint *Endpoint, i int) map[string]bool {
+func (v *validator) sentHeaders(endpoint *Endpoint, i int) map[string]bool {
 	sent := map[string]bool{"content-type": true, "user-agent": true}
 	for name := range endpoint.Headers {
 		sent[strings.ToLower(name)] = true
 	}
 	for j, s := range endpoint.Signatures {
-		signer, err := newSigner(&s)
+		signer, err := v.signers.get(&s)
 		if err != nil || j == i {
 			continue
 		}

@@ -69,7 +69,7 @@ func (v *validator) program(p place, plugin *Plugin) {
 	case plugin.SHA256 == "":
 	case !sha256Text.MatchString(plugin.SHA256):
 		v.problems.add(pin, "must be 64 hex digits, as sha256sum prints them, got %s", shown(pin.node))
-	case v.files && !v.problems.keys[at.key]:
+	case v.files && !v.problems.keys[at.key()]:
 		v.pinned(at, pin, plugin)
 	}
 }

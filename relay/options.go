@@ -44,7 +44,8 @@ type setup struct {
 func newSetup(cfg *config.Config, version string, permit func() bool) (setup, error) {
 	s := setup{cfg: cfg, caFiles: map[string]string{}}
 	for i := range cfg.Endpoints {
-		if path := cfg.Endpoints[i].TLS.CAFile; path != "" {
+		path := cfg.Endpoints[i].TLS.CAFile
+		if _, read := s.caFiles[path]; path != "" && !read {
 			text, err := os.ReadFile(path)
 			if err != nil {
 				return s, fmt.Errorf("endpoint %s: tls.ca_file: %w", cfg.Endpoints[i].Name, err)
@@ -76,32 +77,80 @@ func newClient(cfg *config.Config, permit func() bool) (*egress.Client, error) {
 // translate turns the configuration's endpoints into what the packages want.
 // It reads the files that tls names.
 func translate(cfg *config.Config, version string, client *egress.Client) (endpoints, error) {
-	var all endpoints
-	shared := tokens{}
+	all := endpoints{recorded: make([]ledger.Endpoint, 0, len(cfg.Endpoints))}
+	t := translator{version: version, client: client, tokens: tokens{}}
 	for i := range cfg.Endpoints {
 		c := &cfg.Endpoints[i]
-		ep, err := translateLane(c, version, client, shared)
-		if err != nil {
+		if err := t.add(&all, c); err != nil {
 			return all, fmt.Errorf("endpoint %s: %w", c.Name, err)
 		}
-		recorded, err := identify(c)
-		if err != nil {
-			return all, fmt.Errorf("endpoint %s: %w", c.Name, err)
-		}
-		all.recorded = append(all.recorded, recorded)
-		if !c.Enabled {
-			continue
-		}
-		all.lanes = append(all.lanes, ep)
-		r := route.Endpoint{ID: ep.ID, Tenant: c.Tenant, Patterns: patterns(c)}
-		if c.Filter != "" {
-			if r.Filter, err = transforms.ParseFilter(c.Filter); err != nil {
-				return all, fmt.Errorf("endpoint %s: parse filter: %w", c.Name, err)
-			}
-		}
-		all.routes = append(all.routes, r)
 	}
 	return all, nil
+}
+
+// translateLane is translate for one endpoint, enabled or not.
+func translateLane(c *config.Endpoint, version string, client *egress.Client, shared tokens) (*lane.Endpoint, error) {
+	who, err := identify(c)
+	if err != nil {
+		return nil, err
+	}
+	t := translator{version: version, client: client, tokens: shared}
+	return t.lane(c, who.ID)
+}
+
+// translator translates endpoints, of which there may be thousands that differ
+// in little: what several have in common it makes once, and they share it.
+type translator struct {
+	version string
+	client  *egress.Client
+	tokens  tokens
+
+	templates map[string]*transforms.Template
+	filters   map[string]*transforms.Filter
+	signers   map[signing.Options]*signing.Signer
+	keys      map[secretOf]signing.Key
+}
+
+// secretOf is a secret as a scheme uses it.
+type secretOf struct{ scheme, secret string }
+
+// once returns what make makes of key, which it does the first time.
+func once[K comparable, V any](made *map[K]V, key K, make func(K) (V, error)) (V, error) {
+	if v, ok := (*made)[key]; ok {
+		return v, nil
+	}
+	v, err := make(key)
+	if err == nil {
+		if *made == nil {
+			*made = map[K]V{}
+		}
+		(*made)[key] = v
+	}
+	return v, err
+}
+
+// add adds what c comes to.
+func (t *translator) add(all *endpoints, c *config.Endpoint) error {
+	who, err := identify(c)
+	if err != nil {
+		return err
+	}
+	ep, err := t.lane(c, who.ID)
+	if err != nil {
+		return err
+	}
+	all.recorded = append(all.recorded, who)
+	if !c.Enabled {
+		return nil
+	}
+	r := route.Endpoint{ID: ep.ID, Tenant: c.Tenant, Patterns: patterns(c)}
+	if c.Filter != "" {
+		if r.Filter, err = once(&t.filters, c.Filter, transforms.ParseFilter); err != nil {
+			return fmt.Errorf("parse filter: %w", err)
+		}
+	}
+	all.lanes, all.routes = append(all.lanes, ep), append(all.routes, r)
+	return nil
 }
 
 // identify returns what the ledger knows of an endpoint of the configuration.
@@ -132,19 +181,18 @@ func patterns(c *config.Endpoint) []string {
 	return all
 }
 
-func translateLane(c *config.Endpoint, version string, client *egress.Client, shared tokens) (*lane.Endpoint, error) {
-	who, err := identify(c)
-	if err != nil {
-		return nil, err
-	}
+// forms are the values of json but "preserve".
+var forms = map[string]lane.Form{"compact": lane.Compact, "stringify": lane.Stringify}
+
+func (t *translator) lane(c *config.Endpoint, id uuid.UUID) (*lane.Endpoint, error) {
 	u, err := url.Parse(c.URL.Reveal())
 	if err != nil {
 		return nil, errors.New("url is not valid") // what is wrong may be a credential
 	}
 	ep := &lane.Endpoint{
-		ID: who.ID, Name: c.Name, Tenant: c.Tenant, URL: u,
-		Method: c.Method, ContentType: c.ContentType, UserAgent: "Posthorn/" + version,
-		Form:    map[string]lane.Form{"compact": lane.Compact, "stringify": lane.Stringify}[c.JSON],
+		ID: id, Name: c.Name, Tenant: c.Tenant, URL: u,
+		Method: c.Method, ContentType: c.ContentType, UserAgent: "Posthorn/" + t.version,
+		Form:    forms[c.JSON],
 		Timeout: c.Timeout,
 		Retry:   lane.Retry{Schedule: c.Retry.Schedule, Jitter: c.Retry.Jitter, MaxAge: c.Retry.MaxAge},
 		Pause: lane.Pause{
@@ -157,30 +205,30 @@ func translateLane(c *config.Endpoint, version string, client *egress.Client, sh
 	for _, r := range c.Retry.StopOn {
 		ep.Retry.StopOn = append(ep.Retry.StopOn, lane.StatusRange(r))
 	}
-	if ep.Body, err = transforms.ParseTemplate(c.Body); err != nil {
+	if ep.Body, err = once(&t.templates, c.Body, transforms.ParseTemplate); err != nil {
 		return nil, fmt.Errorf("parse body: %w", err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
-		value, err := transforms.ParseTemplate(c.Headers[name])
+		value, err := once(&t.templates, c.Headers[name], transforms.ParseTemplate)
 		if err != nil {
 			return nil, fmt.Errorf("parse header %s: %w", name, err)
 		}
 		ep.Headers = append(ep.Headers, lane.Header{Name: name, Value: value})
 	}
-	if ep.Signatures, err = translateSignatures(c); err != nil {
+	if ep.Signatures, err = t.signatures(c); err != nil {
 		return nil, err
 	}
-	if ep.Target, err = translateTarget(c, client, shared); err != nil {
+	if ep.Target, err = t.target(c); err != nil {
 		return nil, err
 	}
 	return ep, nil
 }
 
-// translateTarget says how the endpoint's server is reached.
-func translateTarget(c *config.Endpoint, client *egress.Client, shared tokens) (*egress.Target, error) {
-	t := egress.TLS{Insecure: !c.TLS.Verify, CAFile: c.TLS.CAFile, CertFile: c.TLS.CertFile, KeyFile: c.TLS.KeyFile, ServerName: c.TLS.ServerName, MinVersion: tls.VersionTLS12}
+// target says how the endpoint's server is reached.
+func (t *translator) target(c *config.Endpoint) (*egress.Target, error) {
+	o := egress.TLS{Insecure: !c.TLS.Verify, CAFile: c.TLS.CAFile, CertFile: c.TLS.CertFile, KeyFile: c.TLS.KeyFile, ServerName: c.TLS.ServerName, MinVersion: tls.VersionTLS12}
 	if c.TLS.MinVersion == "1.3" {
-		t.MinVersion = tls.VersionTLS13
+		o.MinVersion = tls.VersionTLS13
 	}
 	var auth egress.Auth
 	switch a := c.Auth; {
@@ -190,11 +238,11 @@ func translateTarget(c *config.Endpoint, client *egress.Client, shared tokens) (
 		auth = egress.BearerAuth(a.Bearer.Token.Reveal())
 	case a.OAuth2.ClientID != "":
 		var err error
-		if auth, err = shared.get(&a.OAuth2, client); err != nil {
+		if auth, err = t.tokens.get(&a.OAuth2, t.client); err != nil {
 			return nil, err
 		}
 	}
-	return client.Target(t, auth)
+	return t.client.Target(o, auth)
 }
 
 // grant is how tokens are fetched. The scopes are as they are asked for.
@@ -220,9 +268,9 @@ func (t tokens) get(o *config.OAuth2, client *egress.Client) (egress.Auth, error
 	return t[g], nil
 }
 
-// translateSignatures returns the endpoint's signatures, those that cover
-// headers last: the others' headers are there by then.
-func translateSignatures(c *config.Endpoint) ([]lane.Signature, error) {
+// signatures returns the endpoint's signatures, those that cover headers last:
+// the others' headers are there by then.
+func (t *translator) signatures(c *config.Endpoint) ([]lane.Signature, error) {
 	var body, message []lane.Signature
 	for _, s := range c.Signatures {
 		secret, previous := c.Secret, c.PreviousSecrets
@@ -247,13 +295,15 @@ func translateSignatures(c *config.Endpoint) ([]lane.Signature, error) {
 			message = append(message, &lane.MessageSignature{Signer: signer, Keys: keys})
 			continue
 		}
-		signer, err := signing.New(signing.Options{
+		signer, err := once(&t.signers, signing.Options{
 			Scheme: s.Scheme, Header: s.Header, Prefix: s.Prefix, Algorithm: s.Algorithm, Encoding: s.Encoding, Content: s.Content, Value: s.Value,
-		})
+		}, signing.New)
 		if err != nil {
 			return nil, err
 		}
-		keys, err := parseKeys(secret, previous, func(text, _ string) (signing.Key, error) { return signing.ParseKey(s.Scheme, text) })
+		keys, err := parseKeys(secret, previous, func(text, _ string) (signing.Key, error) {
+			return once(&t.keys, secretOf{s.Scheme, text}, func(k secretOf) (signing.Key, error) { return signing.ParseKey(k.scheme, k.secret) })
+		})
 		if err != nil {
 			return nil, err
 		}

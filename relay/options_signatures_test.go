@@ -29,7 +29,7 @@ func TestPreviousSecretsSignWithAKeyIDOfTheirOwn(t *testing.T) {
 		},
 		{Scheme: "github"},
 	}
-	signatures, err := translateSignatures(&ep)
+	signatures, err := new(translator).signatures(&ep)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,3 +27,10 @@ func cpuOf(pid int) time.Duration {
 	}
 	return time.Duration(at.Nano())
 }
+
+// sleep blocks the thread and ends some tens of microseconds after d, or sooner
+// when it is interrupted.
+func sleep(d time.Duration) {
+	at := unix.NsecToTimespec(int64(d))
+	_ = unix.Nanosleep(&at, nil)
+}

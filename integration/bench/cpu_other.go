@@ -15,3 +15,5 @@ const canMeasure = false
 func sysProcAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 func cpuOf(int) time.Duration { return 0 }
+
+func sleep(d time.Duration) { time.Sleep(d) }

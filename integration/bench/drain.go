@@ -54,7 +54,10 @@ func (b *bench) drainRelay(ctx context.Context, l load, ordering string, concurr
 				time.Since(time.Unix(0, b.receiver.total.first.Load())).Round(time.Millisecond))
 			return nil
 		},
-		check: func(o *outbox) error { return o.hasDelivered(ctx, l.events) },
+		// What it parked is recorded after the slot has passed it.
+		check: func(o *outbox, p *process) error {
+			return b.awaitEvery(ctx, queryEvery, p, time.Minute, func() error { return o.hasDelivered(ctx, l.events) })
+		},
 	}, concurrency)
 	return c, err
 }
@@ -104,7 +107,7 @@ type contender struct {
 	filled   func(*outbox) error // after the load is written
 	start    func(*outbox) (*process, error)
 	recorded func(*outbox, *process) error // returns once it is done with all events that it delivered
-	check    func(*outbox) error           // in the end
+	check    func(*outbox, *process) error // in the end
 }
 
 // drain writes the load, has a contender drain it, and checks that each event
@@ -157,7 +160,10 @@ func (b *bench) drain(ctx context.Context, l load, config string, c contender, i
 		cpu:  p.cpu(), server: b.serverCPU() - server,
 	}
 	b.progress("%s: %s events/s", c.name, number(result.rate))
-	return result, errors.Join(endpoint.exactly(l.events), optional(c.check))
+	if c.check != nil {
+		err = c.check(o, p)
+	}
+	return result, errors.Join(endpoint.exactly(l.events), err)
 }
 
 // fillPolled moves the events to the table that poll takes them from.

@@ -31,8 +31,7 @@ endpoints:
 }
 
 // endpointsConfig has n endpoints at /e/1 to /e/n, of which each wants the
-// events of one pattern, at most so many in flight. A file may have 1 MiB,
-// which 10,000 such lines just fit into.
+// events of one pattern, at most so many in flight.
 func endpointsConfig(n, inFlight int, pattern func(i int) string) string {
 	var text strings.Builder
 	text.WriteString(signedProfile(inFlight))

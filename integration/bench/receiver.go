@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,8 @@ var answers = bytes.Repeat([]byte(answer), 64)
 const (
 	firstBuffer = 16 << 10 // of a connection; it grows with what arrives
 	maxRequest  = 32 << 20
+
+	maxConnections = 1 << 14 // at one time, of endpoints that take their time
 )
 
 // receiver is a bare HTTP/1.1 server, as light as it can be, so that it is
@@ -31,6 +34,7 @@ const (
 type receiver struct {
 	listener net.Listener
 	served   sync.WaitGroup
+	late     chan *connection // those whose answer waits, in the order in which it is due
 
 	mu        sync.Mutex
 	conns     map[net.Conn]bool
@@ -52,8 +56,9 @@ func newReceiver() (*receiver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the receiver: %w", err)
 	}
-	r := &receiver{listener: listener, conns: map[net.Conn]bool{}, endpoints: map[string]*endpointStats{}}
+	r := &receiver{listener: listener, late: make(chan *connection, maxConnections), conns: map[net.Conn]bool{}, endpoints: map[string]*endpointStats{}}
 	r.served.Go(r.accept)
+	go pace(r.late)
 	return r, nil
 }
 
@@ -69,6 +74,20 @@ func (r *receiver) close() {
 	}
 	r.mu.Unlock()
 	r.served.Wait()
+	close(r.late)
+}
+
+// pace lets go of each connection when its answer is due. A goroutine's own
+// time.Sleep ends up to a millisecond late, which is much of 20 ms. All that
+// wait at one time wait for the same delay.
+func pace(late <-chan *connection) {
+	runtime.LockOSThread()
+	for c := range late {
+		for wait := time.Until(c.due); wait > 0; wait = time.Until(c.due) {
+			sleep(wait)
+		}
+		c.wake <- struct{}{}
+	}
 }
 
 // reset forgets all endpoints and what they received. No sender is connected.
@@ -129,6 +148,8 @@ type connection struct {
 	buf        []byte
 	begin, end int // of what is read and not yet used
 	unanswered int
+	due        time.Time     // when to answer
+	wake       chan struct{} // it is
 
 	path     []byte // of the last request
 	endpoint *endpointStats
@@ -142,7 +163,7 @@ func (r *receiver) serve(conn net.Conn) {
 		delete(r.conns, conn)
 		r.mu.Unlock()
 	}()
-	c := &connection{Conn: conn, buf: make([]byte, firstBuffer)}
+	c := &connection{Conn: conn, buf: make([]byte, firstBuffer), wake: make(chan struct{}, 1)}
 	for {
 		path, body, err := c.next()
 		if err != nil {
@@ -159,7 +180,9 @@ func (r *receiver) serve(conn net.Conn) {
 			return
 		}
 		if delay := time.Duration(c.endpoint.delay.Load()); delay > 0 {
-			time.Sleep(time.Until(now.Add(delay)))
+			c.due = now.Add(delay)
+			r.late <- c
+			<-c.wake
 		}
 		c.unanswered++
 	}

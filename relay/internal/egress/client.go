@@ -106,7 +106,7 @@ func (c *Client) transportFor(t TLS) (*transport, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if old := c.transports[t]; old != nil {
-		if config.RootCAs.Equal(old.TLSClientConfig.RootCAs) {
+		if config.RootCAs.Equal(old.tls.RootCAs) {
 			return old, nil
 		}
 		old.CloseIdleConnections()

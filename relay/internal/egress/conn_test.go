@@ -108,7 +108,7 @@ func TestTicketsDoNotCostTheConnection(t *testing.T) {
 	defer server.Close()
 	c := newClient(t, Options{Allow: loopback})
 	q := insecure(t, c, server.URL)
-	q.Target.transport.TLSClientConfig.ClientSessionCache = tls.NewLRUClientSessionCache(1) // not every server asks whether we want any
+	q.Target.transport.tls.ClientSessionCache = tls.NewLRUClientSessionCache(1) // not every server asks whether we want any
 	a := begin(t.Context(), 10*time.Second)
 	defer a.end()
 	fresh, err := q.Target.transport.connect(a, place{q.Target.transport, "https", server.Listener.Addr().String()})

@@ -31,6 +31,7 @@ type transport struct {
 	*http.Transport
 	dialer *dialer
 	idle   *pool
+	tls    *tls.Config
 
 	mu    sync.Mutex
 	http2 map[string]struct{} // addresses whose last TLS handshake agreed on it
@@ -38,7 +39,7 @@ type transport struct {
 
 func newTransport(d *dialer, idle *pool, config *tls.Config) *transport {
 	config.NextProtos = []string{"h2", "http/1.1"}
-	t := &transport{dialer: d, idle: idle, http2: make(map[string]struct{})}
+	t := &transport{dialer: d, idle: idle, tls: config, http2: make(map[string]struct{})}
 	t.Transport = &http.Transport{
 		DialContext:            d.dial,
 		DialTLSContext:         t.spareOrDial,
@@ -47,7 +48,7 @@ func newTransport(d *dialer, idle *pool, config *tls.Config) *transport {
 		MaxIdleConns:           0, // bounded by each endpoint's concurrency
 		MaxIdleConnsPerHost:    4096,
 		IdleConnTimeout:        idleTimeout,
-		TLSClientConfig:        config,
+		TLSClientConfig:        config.Clone(), // net/http changes it
 		MaxResponseHeaderBytes: headerBytes,
 		HTTP2: &http.HTTP2Config{
 			// A connection whose other end is gone is given up within these
@@ -114,7 +115,7 @@ func (t *transport) connect(a *attempt, at place) (*conn, error) {
 
 // dialTLS connects and remembers what was agreed on.
 func (t *transport) dialTLS(ctx context.Context, address string) (*tls.Conn, error) {
-	secure, err := t.dialer.dialTLS(ctx, t.TLSClientConfig, address)
+	secure, err := t.dialer.dialTLS(ctx, t.tls, address)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Endpoint is what the ledger knows of an endpoint.
@@ -44,14 +45,16 @@ type Standing struct {
 	At         time.Time     // of the newest Change that it knows of
 }
 
-// sqlEndpoints leaves the states of endpoints that exist alone. Failures at
-// another address say nothing of the new one.
+// sqlEndpoints leaves the states of endpoints that exist alone. Rows that would
+// stay the same it only locks, to wait for whoever is at one, such as an
+// operator. Failures at another address say nothing of the new one.
 const sqlEndpoints = `INSERT INTO posthorn.endpoints AS e (id, name, url, tenant, state, reason)
 SELECT id, name, url, tenant, state, CASE state WHEN 'disabled' THEN '` + reasonDisabled + `' END
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) AS u(id, name, url, tenant, state)
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, url = excluded.url, tenant = excluded.tenant, failing = false,
   failures = CASE e.url WHEN excluded.url THEN e.failures ELSE 0 END,
-  failing_since = CASE e.url WHEN excluded.url THEN e.failing_since END`
+  failing_since = CASE e.url WHEN excluded.url THEN e.failing_since END
+WHERE e.failing OR (e.name, e.url, e.tenant) IS DISTINCT FROM (excluded.name, excluded.url, excluded.tenant)`
 
 const (
 	reasonDisabled = "enabled is false in the configuration"
@@ -77,7 +80,7 @@ SELECT 'configuration', CASE state WHEN 'enabled' THEN 'endpoint.enable' WHEN 'd
 FROM turned`
 
 const sqlStandings = `SELECT id, state, failures, coalesce((extract(epoch FROM clock_timestamp() - failing_since) * 1000000)::bigint, 0), updated_at
-FROM posthorn.endpoints WHERE id = ANY($1)`
+FROM posthorn.endpoints JOIN unnest($1::uuid[]) AS wanted(id) USING (id)`
 
 // SyncEndpoints makes the ledger's endpoints those of the configuration and
 // returns how each of them stands. What an operator or a relay paused or
@@ -85,10 +88,10 @@ FROM posthorn.endpoints WHERE id = ANY($1)`
 // configuration disables or lacks forgets that. It returns ErrFenced when
 // another relay took over.
 func (l *Ledger) SyncEndpoints(ctx context.Context, endpoints []Endpoint) (map[uuid.UUID]Standing, error) {
-	ids, names, urls, states := []uuid.UUID{}, []string{}, []string{}, []string{}
+	ids, names, urls, states := uuids{}, []string{}, []string{}, []string{}
 	var tenants []*string
 	for _, e := range endpoints {
-		ids, names = append(ids, e.ID), append(names, e.Name)
+		ids, names = ids.with(e.ID), append(names, e.Name)
 		urls, tenants = append(urls, e.URL), append(tenants, orNull(e.Tenant))
 		states = append(states, string(e.configured()))
 	}
@@ -104,12 +107,12 @@ func (l *Ledger) SyncEndpoints(ctx context.Context, endpoints []Endpoint) (map[u
 		if err != nil {
 			return err
 		}
-		var id uuid.UUID
+		var id pgtype.UUID
 		var s Standing
 		var us int64
 		_, err = pgx.ForEachRow(rows, []any{&id, &s.State, &s.Failures, &us, &s.At}, func() error {
 			s.FailingFor = max(0, time.Duration(us)*time.Microsecond)
-			standings[id] = s
+			standings[id.Bytes] = s
 			return nil
 		})
 		return err
@@ -175,17 +178,19 @@ func (l *Ledger) Hold(ctx context.Context, endpoint uuid.UUID, state EndpointSta
 
 const sqlOrphans = `SELECT ` + claimColumns + `, p.endpoint_id FROM posthorn.pending p LEFT JOIN posthorn.payloads c ON c.event_id = p.event_id
 WHERE p.id IN (SELECT id FROM (SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS before
-  FROM (SELECT id, bytes FROM posthorn.pending WHERE endpoint_id <> ALL($1) ORDER BY id LIMIT 500) o) b WHERE before < 8388608)`
+  FROM (SELECT id, bytes FROM posthorn.pending o WHERE NOT EXISTS (SELECT FROM unnest($1::uuid[]) AS kept(id) WHERE kept.id = o.endpoint_id)
+    ORDER BY id LIMIT 500) o) b WHERE before < 8388608)`
 
 // FailOrphans ends the pending deliveries of endpoints other than those in
 // keep, as failed, and returns how many there were.
 func (l *Ledger) FailOrphans(ctx context.Context, keep []uuid.UUID) (int, error) {
-	if keep == nil {
-		keep = []uuid.UUID{}
+	kept := uuids{}
+	for _, id := range keep {
+		kept = kept.with(id)
 	}
 	total := 0
 	for {
-		rows, err := l.pool.Query(ctx, sqlOrphans, keep)
+		rows, err := l.pool.Query(ctx, sqlOrphans, kept)
 		if err != nil {
 			return total, fmt.Errorf("find deliveries of removed endpoints: %w", err)
 		}

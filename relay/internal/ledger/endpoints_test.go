@@ -144,6 +144,28 @@ func TestSyncReturnsOneStandingPerEndpointAndUpdatesWhatIsKnown(t *testing.T) {
 	}
 }
 
+func TestSyncWritesNothingThatStandsThere(t *testing.T) {
+	l := acquire(t, open(t))
+	plain := Endpoint{ID: uuid.New(), Name: "plain", URL: "https://plain.example", Enabled: true} // of every tenant
+	versions := func() []string {
+		return texts(t, l.pool, `SELECT concat_ws(' ', name, ctid, xmin) FROM posthorn.endpoints ORDER BY name`)
+	}
+	l.sync(t, erp(), plain)
+	before := versions()
+	if got := l.sync(t, erp(), plain); len(got) != 2 {
+		t.Errorf("standings: %+v", got)
+	}
+	if diff := cmp.Diff(before, versions()); diff != "" {
+		t.Errorf("rows were written again (-before +after):\n%s", diff)
+	}
+	changed := plain
+	changed.Tenant = "acme"
+	l.sync(t, erp(), changed)
+	if now := versions(); now[0] != before[0] || now[1] == before[1] {
+		t.Errorf("with another tenant of plain they are %q, before %q", now, before)
+	}
+}
+
 func TestHealthOutlivesTheRelayUntilThereIsAReasonToForgetIt(t *testing.T) {
 	pool := open(t)
 	cases := []struct {

@@ -58,8 +58,10 @@ type Options struct {
 	Logger   *slog.Logger
 }
 
-// Router takes events from the tail and routes them on its own goroutine, so
-// that the tail never waits for the ledger. Use New.
+// Router takes events from the tail. What the ledger may know it routes on its
+// own goroutine, so that the tail never waits for the ledger; once the stream is
+// past that, it routes on the tail's, which saves a hand-over for each event.
+// Use New.
 type Router struct {
 	opts  Options
 	table *table
@@ -67,9 +69,10 @@ type Router struct {
 	passed bool // queued that the stream passed what was recorded; the tail's own
 	told   bool // the lanes of that; Run's own
 
-	mu    sync.Mutex
-	queue []item
-	wake  chan struct{}
+	mu     sync.Mutex
+	queue  []item
+	wake   chan struct{}
+	direct context.Context // Run's, once nothing is left to be looked up: push routes; nil before
 }
 
 // item is an event, or without one the news that the stream passed lsn.
@@ -106,9 +109,16 @@ func (r *Router) Passed(lsn event.LSN) {
 
 func (r *Router) push(i item) {
 	r.mu.Lock()
-	r.queue = append(r.queue, i)
+	direct := r.direct
+	if direct == nil {
+		r.queue = append(r.queue, i)
+	}
 	first := len(r.queue) == 1
 	r.mu.Unlock()
+	if direct != nil {
+		r.routeNew(direct, i)
+		return
+	}
 	if first {
 		select {
 		case r.wake <- struct{}{}:
@@ -145,6 +155,11 @@ func (r *Router) Run(ctx context.Context) error {
 			}
 			rest = rest[n:]
 		}
+		r.mu.Lock()
+		if r.told && len(r.queue) == 0 {
+			r.direct = ctx
+		}
+		r.mu.Unlock()
 		clear(items)
 		spare = items
 		if cap(spare) > 1<<16 {
