@@ -154,8 +154,8 @@ func (c *conn) readAny(r *Response) (keep bool, err error) {
 			return false, nil
 		}
 		c.left = math.MaxInt64
-		ended := false
-		r.Excerpt, ended, err = readExcerpt(res.Body)
+		excerpt, ended, err := readExcerpt(res.Body)
+		r.Excerpt = excerpt
 		return ended && !res.Close && res.StatusCode > 199, err
 	}
 }

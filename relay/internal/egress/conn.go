@@ -125,7 +125,7 @@ func (c *conn) written(rest <-chan error, keep bool) bool {
 		}
 	}
 	abandon(c.Conn)
-	<-rest
+	<-rest //nolint:errcheck // why is known: it was abandoned
 	return false
 }
 

@@ -18,7 +18,7 @@ func TestHeaderIsLookedUpInAnySpelling(t *testing.T) {
 	if h.Get("B") != "1" || h.Get("a") != "2" || h.Get("c") != "" || h.Has("c") || !h.Has("a") || !slices.Equal(h.Values("b"), []string{"1", "3"}) {
 		t.Errorf("got %q, %q, %q, %q", h.Get("B"), h.Get("a"), h.Get("c"), h.Values("b"))
 	}
-	if all := h.HTTP(); len(all) != 3 || !slices.Equal(all["b"], []string{"1"}) {
+	if all := h.HTTP(); len(all) != 3 || !slices.Equal(all["b"], []string{"1"}) { //nolint:staticcheck // as it is spelt
 		t.Errorf("got %v", all)
 	}
 	copied := h.clone()

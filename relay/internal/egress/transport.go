@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -260,7 +261,7 @@ func newOpening(q *Request) (*opening, error) {
 		return nil, explainAnswer(err)
 	}
 	lines := bytes.SplitAfterN(text.Bytes(), []byte("\r\n"), 3)
-	o.line = append(lines[0], lines[1]...)
+	o.line = slices.Concat(lines[0], lines[1])
 	if user := q.URL.User; user != nil {
 		password, _ := user.Password()
 		o.authorization = basic(user.Username(), password)

@@ -263,7 +263,6 @@ const maxIdle = 64
 func (s *Set) labour(f func()) {
 	for {
 		f()
-		f = nil // it may hold on to much
 		if s.idle.Add(1) > maxIdle {
 			s.idle.Add(-1)
 			return
