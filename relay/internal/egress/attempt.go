@@ -20,11 +20,18 @@ type attempt struct {
 	timings
 	// spare is a connection of HTTP/2 for net/http's transport to take instead
 	// of making one.
-	spare atomic.Pointer[tls.Conn]
+	spare atomic.Pointer[spare]
 
 	making sync.Once
 	made   context.Context
 	cancel context.CancelFunc
+}
+
+// spare is a connection for requests by its transport to its address.
+type spare struct {
+	*tls.Conn
+	transport *transport
+	address   string
 }
 
 // attemptKey is the key of a context's value: the *attempt that it is for. The

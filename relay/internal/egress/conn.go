@@ -3,6 +3,7 @@ package egress
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"math"
@@ -177,16 +178,20 @@ func abandon(c net.Conn) {
 }
 
 // stale reports whether the receiver closed c, which is idle, or sent something
-// that nobody asked for.
+// that nobody asked for. TLS may hold some of that itself, where the socket has
+// nothing any more; it may have tickets, too, which are no reason to end c.
 func (c *conn) stale() bool {
-	if c.socket == nil || !c.socket.pending() {
-		return false
+	pending := c.socket != nil && c.socket.pending()
+	if _, secure := c.Conn.(*tls.Conn); !secure {
+		return pending
 	}
-	if c.Conn == net.Conn(c.permitted) {
-		return true
+	until := time.Unix(1, 0) // what is held is read all the same
+	if pending {
+		until = time.Now().Add(ticketWait)
 	}
 	c.left = headerBytes
-	_ = c.SetReadDeadline(time.Now().Add(ticketWait))
+	_ = c.SetWriteDeadline(time.Now().Add(ticketWait)) // TLS may have to answer: a write that fails is never forgotten
+	_ = c.SetReadDeadline(until)
 	_, err := c.in.Peek(1)
 	return !errors.Is(err, os.ErrDeadlineExceeded)
 }

@@ -2,6 +2,7 @@ package egress
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -538,4 +539,76 @@ func TestFirstRequestsBySeveralAttemptsOverHTTP2(t *testing.T) {
 		})
 	}
 	running.Wait()
+}
+
+// segment gathers what is written while it is open, for one write.
+type segment struct {
+	net.Conn
+	open bool
+	text bytes.Buffer
+}
+
+func (s *segment) Write(p []byte) (int, error) {
+	if s.open {
+		return s.text.Write(p)
+	}
+	return s.Conn.Write(p)
+}
+
+func (s *segment) send() {
+	s.open = false
+	_ = s.SetWriteDeadline(time.Time{}) // TLS's own end sets one
+	_, _ = s.Conn.Write(s.text.Bytes()) // the client sees what is missing
+	s.text.Reset()
+}
+
+// What came in one segment with the answer is in TLS's own buffers, not in the
+// socket, when the next attempt looks.
+func TestWhatFollowsAnAnswerOverTLSEndsTheConnection(t *testing.T) {
+	certificate := newCertificate(t, "server", nil, nil)
+	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nasked"
+	tests := map[string]func(c *tls.Conn) error{
+		"another answer": func(c *tls.Conn) error {
+			_, err := io.WriteString(c, answer)
+			_, err2 := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nunasked")
+			return errors.Join(err, err2)
+		},
+		"a body where there is none": func(c *tls.Conn) error {
+			_, err := io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+			_, err2 := io.WriteString(c, `{"ok":true}`)
+			return errors.Join(err, err2)
+		},
+		"the end": func(c *tls.Conn) error {
+			_, err := io.WriteString(c, answer)
+			return errors.Join(err, c.CloseWrite())
+		},
+	}
+	for name, reply := range tests {
+		t.Run(name, func(t *testing.T) {
+			address := serveConns(t, func(raw net.Conn, _ <-chan struct{}) {
+				s := &segment{Conn: raw}
+				c := tls.Server(s, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
+				for in := bufio.NewReader(c); ; {
+					q, err := http.ReadRequest(in)
+					if err != nil {
+						return
+					}
+					_, _ = io.Copy(io.Discard, q.Body) // it is empty
+					s.open = true
+					if err := reply(c); err != nil {
+						t.Error(err)
+					}
+					s.send()
+				}
+			})
+			c := newClient(t, Options{Allow: loopback})
+			q := insecure(t, c, "https://"+address)
+			for n := range 3 {
+				r := c.Send(t.Context(), q)
+				if r.Err != nil || string(r.Excerpt) != "asked" && r.Status != http.StatusNoContent || r.TLS == 0 {
+					t.Errorf("request %d got %d %q, %v, over a connection of its own: %t", n, r.Status, r.Excerpt, r.Err, r.TLS != 0)
+				}
+			}
+		})
+	}
 }

@@ -108,7 +108,7 @@ func (t *transport) connect(a *attempt, at place) (*conn, error) {
 		return nil, err
 	}
 	if secure.ConnectionState().NegotiatedProtocol == "h2" {
-		a.spare.Store(secure)
+		a.spare.Store(&spare{secure, t, at.address})
 		return nil, nil
 	}
 	return newConn(secure, at), nil
@@ -144,8 +144,9 @@ func (t *transport) speaksHTTP2(address string) bool {
 // agreed on it uses itself; the next attempt will find that out too.
 func (t *transport) spareOrDial(ctx context.Context, _, address string) (net.Conn, error) {
 	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok {
-		if spare := a.spare.Swap(nil); spare != nil {
-			return spare, nil
+		// A dial for the attempt's token may still be under way.
+		if spare := a.spare.Load(); spare != nil && spare.transport == t && spare.address == address && a.spare.CompareAndSwap(spare, nil) {
+			return spare.Conn, nil
 		}
 	}
 	secure, err := t.dialTLS(ctx, address)
@@ -160,7 +161,7 @@ func (t *transport) sendByNetHTTP(a *attempt, q *Request, header Header) Respons
 	r, ok := within(a, func() Response {
 		defer func() {
 			if spare := a.spare.Swap(nil); spare != nil { // there was another one by then
-				abandon(spare)
+				abandon(spare.Conn)
 			}
 		}()
 		var r Response
