@@ -94,11 +94,35 @@ RETURNING coalesce(system_id, ''), coalesce(timeline, 0), epoch, coalesce(holder
 const sqlInterrupted = `UPDATE posthorn.pending SET state = 'pending', due_at = now(), reason = 'interrupted', updated_at = now()
 WHERE state = 'sending' AND epoch < $1`
 
+// sqlEvict ends the sessions of relays before us that are in the midst of a
+// batch, also one that was stopped or cut off while the server waits for the
+// rest of its COPY, which no timeout of the server's bounds.
+const sqlEvict = `SELECT pg_terminate_backend(a.pid) FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.relation = 'posthorn.relay'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted AND a.pid <> pg_backend_pid()
+  AND a.datname = current_database() AND a.usename = current_user`
+
+const lockNotAvailable = "55P03"
+
 // Acquire raises the epoch, which fences every relay before, and makes due
-// again what those had in flight. Only the relay that holds the slot calls it.
+// again what those had in flight. Only the relay that holds the slot calls it:
+// who else keeps its row locked for long is none any more, and is ended.
 func (l *Ledger) Acquire(ctx context.Context, holder, systemID string, timeline int32) (Place, error) {
-	var place Place
-	err := pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) (err error) {
+	place, err := l.acquire(ctx, holder, systemID, timeline)
+	if codeOf(err) == lockNotAvailable {
+		if _, err = l.pool.Exec(ctx, sqlEvict); err == nil {
+			place, err = l.acquire(ctx, holder, systemID, timeline)
+		}
+	}
+	if err != nil {
+		return place, fmt.Errorf("acquire slot %s in the ledger: %w", l.slot, err)
+	}
+	l.epoch.Store(place.Epoch)
+	l.flushed.Store(uint64(place.Flushed))
+	return place, nil
+}
+
+func (l *Ledger) acquire(ctx context.Context, holder, systemID string, timeline int32) (place Place, err error) {
+	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) (err error) {
 		if _, err = tx.Exec(ctx, sqlTransaction); err != nil {
 			return err
 		}
@@ -109,12 +133,7 @@ func (l *Ledger) Acquire(ctx context.Context, holder, systemID string, timeline 
 		_, err = tx.Exec(ctx, sqlInterrupted, place.Epoch)
 		return err
 	})
-	if err != nil {
-		return place, fmt.Errorf("acquire slot %s in the ledger: %w", l.slot, err)
-	}
-	l.epoch.Store(place.Epoch)
-	l.flushed.Store(uint64(place.Flushed))
-	return place, nil
+	return place, err
 }
 
 // Epoch returns the epoch that Acquire got.

@@ -43,8 +43,8 @@ const uniqueViolation = "23505"
 
 // sqlTransaction is how every transaction begins. It ends, in the server's own words, what waits in this
 // transaction for a lock that somebody holds on a table of the ledger. What
-// locks we hold end with us, also when we are stopped or cut off: who takes
-// over waits for them. And what is committed must be on disk: the slot is
+// locks we hold end soon after us, also when we are stopped or cut off: who takes
+// over waits for them (and ends us in the midst of a COPY, see Acquire). And what is committed must be on disk: the slot is
 // moved past it.
 const sqlTransaction = `SELECT set_config('lock_timeout', '5s', true), set_config('idle_in_transaction_session_timeout', '5s', true),
   set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`

@@ -472,3 +472,25 @@ CREATE TRIGGER full_disk BEFORE INSERT ON posthorn.deliveries FOR EACH STATEMENT
 		t.Errorf("flushed %s, unreachable %t; want 0/12C, false", l.Flushed(), l.Unreachable())
 	}
 }
+
+// A relay that was stopped while the server waits for the rest of its COPY
+// keeps its row locked: no timeout of the server's ends that.
+func TestWhoTakesOverEndsABatchThatStands(t *testing.T) {
+	pool := open(t)
+	acquire(t, pool)
+	stopped, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stopped.Release()
+	if _, err := stopped.Exec(t.Context(), `BEGIN; UPDATE posthorn.relay SET updated_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	place, err := New(pool, "s", BodiesFailed, slog.New(slog.DiscardHandler)).Acquire(t.Context(), "other", "sys", 1)
+	if err != nil || place.Epoch != 2 {
+		t.Errorf("epoch %d: %v", place.Epoch, err)
+	}
+	if _, err := stopped.Exec(t.Context(), `COMMIT`); err == nil {
+		t.Error("the relay before could go on")
+	}
+}

@@ -61,7 +61,7 @@ func BenchmarkRoute(b *testing.B) {
 	}
 }
 
-// From the tail's offer until the lanes have it, on the router's goroutine.
+// From the tail's offer until the lanes have it.
 func BenchmarkOffer(b *testing.B) {
 	lanes := &counted{done: make(chan struct{})}
 	r := New(Options{Endpoints: []Endpoint{{ID: event.EndpointID("e"), Patterns: []string{"*"}}}, Lanes: lanes, Positions: lanes})

@@ -60,8 +60,8 @@ type Options struct {
 
 // Router takes events from the tail. What the ledger may know it routes on its
 // own goroutine, so that the tail never waits for the ledger; once the stream is
-// past that, it routes on the tail's, which saves a hand-over for each event.
-// Use New.
+// past that, it routes on the tail's, which saves a hand-over for each event,
+// unless there are filters, which may take their time. Use New.
 type Router struct {
 	opts  Options
 	table *table
@@ -156,7 +156,7 @@ func (r *Router) Run(ctx context.Context) error {
 			rest = rest[n:]
 		}
 		r.mu.Lock()
-		if r.told && len(r.queue) == 0 {
+		if r.told && len(r.queue) == 0 && !r.table.filtered {
 			r.direct = ctx
 		}
 		r.mu.Unlock()

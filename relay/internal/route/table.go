@@ -15,6 +15,7 @@ type table struct {
 
 	// By endpoint.
 	filters  []*transforms.Filter
+	filtered bool // there is one
 	disabled func(endpoint int) bool
 
 	seen   map[kind][]int
@@ -45,6 +46,7 @@ func newTable(endpoints []Endpoint, disabled func(endpoint int) bool) *table {
 	t := &table{tenants: map[string]*patterns{}, disabled: disabled, seen: map[kind][]int{}}
 	for i, ep := range endpoints {
 		t.filters = append(t.filters, ep.Filter)
+		t.filtered = t.filtered || ep.Filter != nil
 		p := t.tenants[ep.Tenant]
 		if p == nil {
 			p = &patterns{exact: map[string][]int{}, prefix: map[string][]int{}, action: map[string][]int{}}
