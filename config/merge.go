@@ -29,7 +29,8 @@ func merge(documents ...*node) (*node, error) {
 			return nil, fmt.Errorf("merge %s: %w", document.file, err)
 		}
 	}
-	return l.node(k.Raw()), nil
+	merged, _ := l.node(k.Raw())
+	return merged, nil
 }
 
 // layers is the koanf.Provider of one document after the other.
@@ -63,42 +64,33 @@ func (l *layers) numbers(n *node) map[string]any {
 	return m
 }
 
-// node returns what was merged. A map stands where it stood first, and so do
-// its fields.
-func (l *layers) node(m map[string]any) *node {
+// node returns what was merged, and the number of its own node. A map stands
+// where it stood first, and so do its fields.
+func (l *layers) node(m map[string]any) (merged *node, own int) {
 	type field struct {
 		name  string
-		first int // number
 		node  *node
+		first int // number
 	}
-	own, fields := len(l.nodes), make([]field, 0, len(m))
+	own = len(l.nodes)
+	fields := make([]field, 0, len(m))
 	for name, value := range m {
 		number, isLeaf := value.(int)
 		switch {
 		case strings.HasPrefix(name, self):
 			own = min(own, number)
 		case isLeaf:
-			fields = append(fields, field{name, number, l.nodes[number]})
+			fields = append(fields, field{name, l.nodes[number], number})
 		default:
-			child, _ := value.(map[string]any)
-			fields = append(fields, field{name, l.first(child), l.node(child)})
+			inner, _ := value.(map[string]any)
+			child, first := l.node(inner)
+			fields = append(fields, field{name, child, first})
 		}
 	}
 	slices.SortFunc(fields, func(a, b field) int { return cmp.Compare(a.first, b.first) })
-	merged := &node{kind: object, file: l.nodes[own].file, line: l.nodes[own].line}
+	merged = &node{kind: object, file: l.nodes[own].file, line: l.nodes[own].line}
 	for _, f := range fields {
 		merged.put(f.name, f.node)
 	}
-	return merged
-}
-
-// first returns the number of a map's own node, the first of them.
-func (l *layers) first(m map[string]any) int {
-	own := len(l.nodes)
-	for name, value := range m {
-		if number, ok := value.(int); ok && strings.HasPrefix(name, self) {
-			own = min(own, number)
-		}
-	}
-	return own
+	return merged, own
 }

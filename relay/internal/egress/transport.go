@@ -27,7 +27,7 @@ const maxHTTP2 = 1 << 14
 
 // transport sends requests by one TLS: those of HTTP/1.1 over connections of
 // its own (see conn), since they are most of what is sent and net/http's cost
-// three times as much; what speaks HTTP/2, and token requests, by net/http's.
+// far more (BenchmarkSend); what speaks HTTP/2, and token requests, by net/http's.
 type transport struct {
 	*http.Transport
 	dialer *dialer
