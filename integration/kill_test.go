@@ -198,6 +198,51 @@ func TestNothingIsLostWhenTheRelayIsKilled(t *testing.T) {
 	}
 }
 
+const fastEndpoint = `
+endpoints:
+  - {name: fast, url: "${RECEIVER}/fast", events: ["*"], secret: "${SECRET}", concurrency: 64}
+`
+
+// What a kill at full speed has sent again is bounded, whatever the rate: by
+// the requests in flight and one batch of the ledger, in which are at most
+// 1,000 deliveries.
+func TestKillAtFullSpeedRepeatsAtMostOneBatch(t *testing.T) {
+	n, kills := scaled(100_000), max(4, scaled(20))
+	const bound = 64 + 1000
+	db := newDatabase(t)
+	rcv := newReceiver(t, "/fast")
+	fast := rcv.endpoints["/fast"]
+	if code := startCommand(t, db, rcv, fastEndpoint, "init").wait(time.Minute); code != 0 {
+		t.Fatalf("posthorn init: exit code %d", code)
+	}
+	db.mustWrite(t, bulk{From: 1, To: n}, 1000)
+	most, before := 0, 0
+	for kill := range kills {
+		r := startRelay(t, db, rcv, fastEndpoint)
+		// Beyond all that comes again of the kill before.
+		goal := max((kill*n+rand.IntN(n))/kills, fast.counts().Delivered+500)
+		eventually(t, time.Minute, func() error {
+			if got := fast.counts().Delivered; got <= goal {
+				return fmt.Errorf("%d events delivered, waiting for more than %d", got, goal)
+			}
+			return nil
+		})
+		r.kill()
+		again := fast.counts().Duplicates - before // of the kill before
+		most, before = max(most, again), before+again
+		fast.recorded(db.delivered(t, "fast"))
+	}
+	startRelay(t, db, rcv, fastEndpoint)
+	fast.waitDelivered(n, 2*time.Minute)
+	waitSettled(t, db)
+	checkLedger(t, db, n+1) // and the marker
+	c := fast.counts()
+	if most = max(most, c.Duplicates-before); most > bound {
+		t.Errorf("%d events came again after one kill, want at most %d", most, bound)
+	}
+	t.Logf("FIGURE killed %d times at full speed: %d events, 0 lost; at most %d of them came again after one kill (bound %d), %d after all", kills, n, most, bound, c.Duplicates)
+}
+
 // parking is a way in which the first of three events of a key is in flight
 // while the others stand in the ledger.
 type parking struct {

@@ -45,7 +45,7 @@ type backlog struct {
 
 func newBacklog(b ledger.Backlog, now time.Time) backlog {
 	k := backlog{stored: b.Rows, blocked: map[int64]event.Position{}, writing: map[int64][]event.Position{}, freed: map[int64]bool{}, maxKeys: maxBlockedKeys}
-	if b.NextDue >= 0 {
+	if b.Rows > 0 && b.NextDue >= 0 {
 		k.claimAt = now.Add(b.NextDue)
 	}
 	return k

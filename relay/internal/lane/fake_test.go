@@ -28,6 +28,7 @@ type fakeLedger struct {
 	puts    int // records of deliveries that were not final
 	random  *rand.Rand
 	settled func(*ledger.Record)
+	room    chan struct{} // nil while there is room
 
 	change  ledger.Change // the newest of the endpoint
 	reasons []string      // of every Hold
@@ -82,6 +83,26 @@ func (f *fakeLedger) Put(r *ledger.Record) {
 	select {
 	case f.news <- struct{}{}:
 	default:
+	}
+}
+
+func (f *fakeLedger) Room() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.room
+}
+
+// behind says that there is no room until catchUp.
+func (f *fakeLedger) behind() (catchUp func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	room := make(chan struct{})
+	f.room = room
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.room = nil
+		close(room)
 	}
 }
 

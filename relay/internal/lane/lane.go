@@ -204,12 +204,27 @@ func (l *lane) turn(ctx context.Context, d *delivery, o outcome) (*delivery, boo
 	if d != nil {
 		l.finish(ctx, d, o, now)
 	}
+	for l.ready.len() > 0 {
+		room := l.set.opts.Store.Room()
+		if room == nil {
+			break
+		}
+		l.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+		}
+		l.mu.Lock()
+		if now = time.Now(); ctx.Err() != nil { // the lane is over
+			return nil, false
+		}
+	}
 	limited := l.limiter != nil && l.ready.len() > 0 && l.ready.first().sends()
 	if limited {
 		l.mu.Unlock()
 		err := l.limiter.Wait(ctx)
 		l.mu.Lock()
-		if now = time.Now(); err != nil { // ctx ended: the lane is over
+		if now = time.Now(); err != nil { // ctx ended
 			return nil, false
 		}
 	}

@@ -55,7 +55,6 @@ func TestRetryByHandBeforeTheFirstLookIsMade(t *testing.T) {
 		before := time.Now()
 		r := newReceiver(200)
 		b := prepareBench(ep, map[uuid.UUID]ledger.Standing{ep.ID: {State: ledger.Enabled, At: before}}, 1, 1<<20, r.answer)
-		b.set.lanes[0].claimAt = time.Time{} // nothing was pending then
 		<-time.After(time.Second)
 		e := &event.Event{ID: uuid.New(), Type: "t", CommittedAt: before, Payload: []byte("{}")}
 		id := event.DeliveryID(e.ID, ep.ID)
@@ -146,7 +145,10 @@ func TestHealthIsToldOneAtATime(t *testing.T) {
 			return linger(ctx, time.Minute)
 		})
 		b.offer(t.Context(), 30, noKey)
-		eventually(t, 10*time.Minute, func() bool { return b.state() == ledger.Paused && now.Load() > 0 })
+		eventually(t, 10*time.Minute, func() bool {
+			state, _ := b.ledger.held() // else that would come after the resume
+			return state == ledger.Paused && b.state() == ledger.Paused && now.Load() > 0
+		})
 		if n := most.Load(); n != 1 {
 			t.Errorf("the ledger was told %d times at once", n)
 		}

@@ -22,6 +22,7 @@ import (
 // store is what the lanes need of the ledger; *ledger.Ledger satisfies it.
 type store interface {
 	Put(r *ledger.Record)
+	Room() <-chan struct{}
 	Claim(ctx context.Context, c ledger.Claim) (ledger.Page, error)
 	BacklogOf(ctx context.Context, endpoint uuid.UUID) (ledger.Backlog, error)
 	BlockedKeys(ctx context.Context, endpoint uuid.UUID, limit int) (map[int64]event.Position, bool, error)

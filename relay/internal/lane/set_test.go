@@ -3,6 +3,7 @@ package lane
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -105,6 +106,52 @@ func TestLaneAsksForEachOfItsFiguresOnce(t *testing.T) {
 		}
 		if meter.n["e rejected"] != 1 || meter.n["e delivered"] != 6 {
 			t.Errorf("counted %v, want 1 rejected, and 3 attempts and 3 deliveries as delivered", meter.n)
+		}
+	})
+}
+
+func TestNoRequestStartsWhileTheLedgerIsBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var requests atomic.Int32
+		b := newBench(t, testEndpoint(t, func(*Endpoint) {}), 1, 1<<20, func(*egress.Request) (int, time.Duration) {
+			requests.Add(1)
+			return 200, time.Millisecond
+		})
+		defer b.stop()
+		catchUp := b.ledger.behind()
+		b.offer(t.Context(), 20, func(int) string { return "" })
+		time.Sleep(time.Second)
+		if got := requests.Load(); got > 0 {
+			t.Errorf("%d requests while the ledger is behind", got)
+		}
+		catchUp()
+		eventually(t, time.Second, func() bool { return b.ledger.finished() == 20 })
+
+		ctx, cancel := context.WithCancel(t.Context())
+		b.ledger.behind()
+		b.offer(ctx, 20, func(int) string { return "" })
+		synctest.Wait()
+		cancel() // ends what waits
+	})
+}
+
+func TestLaneWithoutBacklogClaimsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := prepareBench(testEndpoint(t, func(*Endpoint) {}), nil, 1, 1<<20, func(*egress.Request) (int, time.Duration) { return 200, 0 })
+		var claims atomic.Int32
+		b.ledger.guard(func(_ context.Context, call string) error {
+			if call == "claim" {
+				claims.Add(1)
+			}
+			return nil
+		})
+		b.start(t)
+		defer b.stop()
+		b.offer(t.Context(), 3, func(int) string { return "" })
+		eventually(t, time.Minute, func() bool { return b.ledger.finished() == 3 })
+		time.Sleep(time.Minute)
+		if got := claims.Load(); got > 0 {
+			t.Errorf("the ledger was asked %d times for deliveries that it cannot have", got)
 		}
 	})
 }

@@ -3,10 +3,13 @@ package ledger
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -14,7 +17,7 @@ import (
 // nearly all: one new row each. Beside INSERT … ON CONFLICT it costs the server
 // half, and the relay next to nothing.
 const sqlCopy = `COPY posthorn.deliveries (created_at, id, endpoint_id, event_id, type, tenant, key, lsn, index, state, attempts, status, error,
-  request_method, request_headers, request_body, payload, headers, event_created_at) FROM STDIN (FORMAT binary); COMMIT`
+  request_method, request_headers, request_body, payload, headers, event_created_at) FROM STDIN (FORMAT binary)`
 
 // copyColumns is how many columns sqlCopy names.
 const copyColumns = 19
@@ -22,70 +25,117 @@ const copyColumns = 19
 // copied reports whether the record goes by sqlCopy.
 func (r *Record) copied() bool { return r.State.Final() && !r.Stored }
 
-// sendCopy commits the statements of b, which begin with BEGIN, together with
-// the rows of batch that are copied.
-func (l *Ledger) sendCopy(ctx context.Context, b *pgx.Batch, batch []*Record) error {
-	return l.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-		err := conn.SendBatch(ctx, b).Close()
-		if err == nil {
-			_, err = conn.Conn().PgConn().CopyFrom(ctx, &rowReader{ledger: l, batch: batch}, sqlCopy)
+// sendCopy commits what sql does, in which one statement is sqlCopy, together
+// with the statements of before, which begin with BEGIN. Where before is nil,
+// all goes in one round trip: the statements of one query are one transaction.
+func (l *Ledger) sendCopy(ctx context.Context, before *pgx.Batch, sql string, batch []*Record) error {
+	return l.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) (err error) {
+		if before != nil {
+			err = conn.SendBatch(ctx, before).Close()
 		}
-		if err != nil && !conn.Conn().IsClosed() {
+		if err == nil {
+			err = l.copyRows(ctx, conn.Conn(), sql, batch)
+		}
+		if err != nil && before != nil && !conn.Conn().IsClosed() {
 			_, _ = conn.Exec(ctx, `ROLLBACK`) // else the pool closes the connection, which does the same
 		}
 		return err
 	})
 }
 
-// rowReader reads as what sqlCopy is given: the rows of batch that are copied,
-// in the binary format, of which it holds one at a time. The format is in
-// https://www.postgresql.org/docs/current/sql-copy.html.
-type rowReader struct {
-	ledger *Ledger
-	batch  []*Record // what is left of it
-	begun  bool
-	ended  bool
-	buffer []byte
-	rest   []byte // of buffer
+// copyRows runs sql, in which one statement is sqlCopy, and gives it the rows
+// of batch that are copied. They are sent with it, without waiting until the
+// server asks for them: if it does not get there, it drops them.
+func (l *Ledger) copyRows(ctx context.Context, conn *pgx.Conn, sql string, batch []*Record) (err error) {
+	pg := conn.PgConn()
+	stop := context.AfterFunc(ctx, func() { _ = pg.Conn().SetDeadline(time.Unix(1, 0)) })
+	answered := false
+	defer func() {
+		if !stop() || !answered { // nobody can use it any more
+			_ = conn.Close(ctx)
+		}
+	}()
+	rows := copyStream{out: pg.Conn(), buffer: l.copyBuffer}
+	rows.begin(sql)
+	for _, r := range batch {
+		if r.copied() {
+			rows.buffer = l.appendRow(rows.buffer, r)
+			if err := rows.rowEnds(); err != nil {
+				return fmt.Errorf("send rows: %w", err)
+			}
+		}
+	}
+	if err := rows.end(); err != nil {
+		return fmt.Errorf("send rows: %w", err)
+	}
+	if l.copyBuffer = rows.buffer[:0]; cap(l.copyBuffer) > 2*copyChunk {
+		l.copyBuffer = nil
+	}
+	for {
+		message, received := pg.ReceiveMessage(context.Background()) // ctx ends it, see above
+		if received != nil {
+			return received
+		}
+		switch message := message.(type) {
+		case *pgproto3.ErrorResponse:
+			err = pgconn.ErrorResponseToPgError(message)
+		case *pgproto3.ReadyForQuery:
+			answered = true
+			return err
+		}
+	}
+}
+
+// copyStream writes a query and rows in COPY's binary format to a connection.
+// The messages are in https://www.postgresql.org/docs/current/protocol-message-formats.html,
+// the format in https://www.postgresql.org/docs/current/sql-copy.html.
+type copyStream struct {
+	out     io.Writer
+	buffer  []byte // what is not sent yet
+	message int    // where its last message, which holds rows, begins
 }
 
 const (
 	copyHeader  = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00" // without flags and extension
 	copyTrailer = "\xff\xff"
+	copyData    = "d\x00\x00\x00\x00" // its length is set when it is complete
+	copyDone    = "c\x00\x00\x00\x04"
+
+	// copyChunk is how many bytes are sent at once, unless a row is longer.
+	copyChunk = 128 << 10
 )
 
-// Read fills p as long as there are rows. It returns no error but io.EOF.
-func (r *rowReader) Read(p []byte) (n int, err error) {
-	for n < len(p) {
-		if len(r.rest) == 0 && !r.next() {
-			return n, io.EOF
-		}
-		taken := copy(p[n:], r.rest)
-		n, r.rest = n+taken, r.rest[taken:]
-	}
-	return n, nil
+// begin puts the query and the start of the rows.
+func (s *copyStream) begin(sql string) {
+	b := append(s.buffer[:0], 'Q')
+	b = binary.BigEndian.AppendUint32(b, uint32(len(sql)+5))
+	b = append(append(b, sql...), 0)
+	s.message = len(b)
+	s.buffer = append(append(b, copyData...), copyHeader...)
 }
 
-// next encodes what comes next, and returns false after the last.
-func (r *rowReader) next() bool {
-	b := r.buffer[:0]
-	if !r.begun {
-		r.begun = true
-		b = append(b, copyHeader...)
+// rowEnds sends what there is, if that is enough.
+func (s *copyStream) rowEnds() error {
+	if len(s.buffer) < copyChunk {
+		return nil
 	}
-	for len(r.batch) > 0 && !r.batch[0].copied() {
-		r.batch = r.batch[1:]
-	}
-	switch {
-	case len(r.batch) > 0:
-		b = r.ledger.appendRow(b, r.batch[0])
-		r.batch = r.batch[1:]
-	case !r.ended:
-		r.ended = true
-		b = append(b, copyTrailer...)
-	}
-	r.buffer, r.rest = b, b
-	return len(b) > 0
+	err := s.send("")
+	s.message, s.buffer = 0, append(s.buffer[:0], copyData...)
+	return err
+}
+
+// end sends the rest.
+func (s *copyStream) end() error {
+	s.buffer = append(s.buffer, copyTrailer...)
+	return s.send(copyDone)
+}
+
+// send completes the last message and sends all, with what follows it.
+func (s *copyStream) send(next string) error {
+	binary.BigEndian.PutUint32(s.buffer[s.message+1:], uint32(len(s.buffer)-s.message-1))
+	s.buffer = append(s.buffer, next...)
+	_, err := s.out.Write(s.buffer)
+	return err
 }
 
 // appendRow appends the delivery's row as sqlCopy takes it.

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"bytes"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -127,32 +126,3 @@ CREATE TRIGGER full_disk AFTER INSERT ON posthorn.deliveries FOR EACH STATEMENT 
 		t.Errorf("%s rows, want 16 4 4 4", got)
 	}
 }
-
-// Reads of whatever size give the same bytes.
-func TestRowsAreReadInPieces(t *testing.T) {
-	l := New(nil, "s", BodiesAll, nil)
-	read := func(size int) string {
-		var all bytes.Buffer
-		if _, err := all.ReadFrom(&piecemeal{&rowReader{ledger: l, batch: mixed()}, size}); err != nil {
-			t.Fatal(err)
-		}
-		return all.String()
-	}
-	want := read(1 << 20)
-	for _, size := range []int{1, 7, 100} {
-		if got := read(size); got != want {
-			t.Errorf("%d bytes read in pieces of %d, other than the %d at once", len(got), size, len(want))
-		}
-	}
-	if got := fmt.Sprintf("%q", want[len(want)-2:]); got != `"\xff\xff"` {
-		t.Errorf("the end is %s", got)
-	}
-}
-
-// piecemeal reads a few bytes at a time.
-type piecemeal struct {
-	reader *rowReader
-	size   int
-}
-
-func (p *piecemeal) Read(b []byte) (int, error) { return p.reader.Read(b[:min(len(b), p.size)]) }

@@ -47,6 +47,8 @@ type Ledger struct {
 
 	flushed     atomic.Uint64 // position that stands in the ledger
 	partitions  partitions
+	unrecorded  gate         // deliveries that were made and are not recorded
+	copyBuffer  []byte       // the writer's: kept from batch to batch
 	unreachable atomic.Bool  // the newest batch could not be written yet
 	oldest      atomic.Int64 // commit time, in unix nanoseconds, of the oldest delivery that is being written to be settled; 0 for none
 }

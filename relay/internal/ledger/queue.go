@@ -26,6 +26,11 @@ const (
 	lingerAsked  = 5 * time.Millisecond
 )
 
+// maxUnrecorded bounds how many deliveries were made and are not in the ledger:
+// beside those in flight, what a crash has made again. Two groups are in it: one
+// that is being written, and one that comes together meanwhile.
+const maxUnrecorded = 2 * groupRecords
+
 // queue holds the records that were not written yet. It is bounded by what the
 // lanes hold: each delivery in memory has one record in it at the most, or two
 // while a long request is in flight.
@@ -57,6 +62,9 @@ func (l *Ledger) Put(r *Record) {
 	q.bytes += r.size()
 	wake := q.full()
 	asked := !r.copied() // of what is or was pending, an endpoint's next requests depend
+	if r.State == Delivered {
+		l.unrecorded.add(1)
+	}
 	if len(q.records) == 1 || asked && !q.asked {
 		wait := linger
 		if asked {

@@ -81,3 +81,33 @@ func TestRestOfABatchDoesNotWait(t *testing.T) {
 		}
 	})
 }
+
+func TestRoomIsBoundedByWhatIsNotRecorded(t *testing.T) {
+	l, positions := acquire(t, open(t)), &positions{flush: 300}
+	for i := range maxUnrecorded - 1 {
+		l.Put(newRecord(i, Delivered))
+	}
+	for i := range maxUnrecorded { // what was not delivered is not made again
+		l.Put(newRecord(maxUnrecorded+i, Failed))
+	}
+	if l.Room() != nil {
+		t.Fatal("no room below the bound")
+	}
+	l.Put(newRecord(2*maxUnrecorded, Delivered))
+	room := l.Room()
+	if room == nil || room != l.Room() {
+		t.Fatal("room at the bound")
+	}
+	l.Finish()
+	if err := l.Run(t.Context(), positions, func() {}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-room:
+	default:
+		t.Error("who waits for room is not told of it")
+	}
+	if l.Room() != nil {
+		t.Error("no room although all is recorded")
+	}
+}

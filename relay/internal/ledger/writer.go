@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,16 +42,14 @@ const writeTimeout = 30 * time.Second
 
 const uniqueViolation = "23505"
 
-// sqlTransaction is how every transaction begins. It ends, in the server's own words, what waits in this
+// sqlTransaction is how every transaction but a batch begins, for which
+// posthorn.advance does the same. It ends, in the server's own words, what waits in this
 // transaction for a lock that somebody holds on a table of the ledger. What
 // locks we hold end soon after us, also when we are stopped or cut off: who takes
 // over waits for them (and ends us in the midst of a COPY, see Acquire). And what is committed must be on disk: the slot is
 // moved past it.
 const sqlTransaction = `SELECT set_config('lock_timeout', '5s', true), set_config('idle_in_transaction_session_timeout', '5s', true),
   set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`
-
-// sqlBatch is how a batch begins: its end may be on its way when we are cut off.
-const sqlBatch = sqlTransaction + `, set_config('statement_timeout', '30s', true)`
 
 // Run writes what is put until Finish, then returns nil; it returns ErrFenced
 // when another relay took over, and ctx's error when that ends first. While
@@ -86,6 +85,13 @@ func (l *Ledger) Run(ctx context.Context, positions Positions, onShutdown func()
 			}
 			flushedAt = time.Now()
 			l.oldest.Store(0)
+			made := 0
+			for _, r := range batch {
+				if r.State == Delivered {
+					made++
+				}
+			}
+			l.unrecorded.add(-made)
 			for _, r := range batch {
 				if r.Committed != nil {
 					r.Committed()
@@ -217,39 +223,68 @@ func (l *Ledger) rewrite(ctx context.Context, batch []*Record, flush event.LSN) 
 	return l.commit(ctx, batch, flush, false)
 }
 
-// commit needs one round trip, and another one when something is copied.
+// commit needs one round trip, and another one where some of the records are
+// copied and others are not.
 func (l *Ledger) commit(ctx context.Context, batch []*Record, flush event.LSN, copies bool) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	if err := l.partitions.ensure(ctx, l.pool, batch); err != nil {
 		return err
 	}
-	var recorded event.Position
-	for _, r := range batch {
-		if r.Settles && r.Event.Position.Compare(recorded) > 0 {
-			recorded = r.Event.Position
-		}
-	}
-	b := &pgx.Batch{}
-	if copies {
-		b.Queue(`BEGIN`)
-	}
-	b.Queue(sqlBatch)
-	b.Queue(`SELECT posthorn.advance($1, $2, $3::text::pg_lsn, $4, $5::text::pg_lsn)`,
-		l.slot, l.epoch.Load(), recorded.LSN.String(), recorded.Index, flush.String())
-	l.queuePending(b, batch)
-	l.queueFinal(b, batch, copies)
-	queueAttempts(b, batch)
-	queueHeads(b, batch)
+	to := l.advanceTo(batch, flush)
+	rest := &pgx.Batch{} // what is not copied
+	l.queuePending(rest, batch)
+	l.queueFinal(rest, batch, copies)
+	queueAttempts(rest, batch)
+	queueHeads(rest, batch)
 	var err error
-	if copies {
-		err = l.sendCopy(ctx, b, batch)
-	} else {
-		// Without a transaction of its own a pipelined batch is one.
+	switch {
+	case copies && rest.Len() == 0:
+		err = l.sendCopy(ctx, nil, to.literally()+"; "+sqlCopy, batch)
+	case copies:
+		b := &pgx.Batch{}
+		b.Queue(`BEGIN`)
+		to.queue(b)
+		b.QueuedQueries = append(b.QueuedQueries, rest.QueuedQueries...)
+		err = l.sendCopy(ctx, b, sqlCopy+"; COMMIT", batch)
+	default: // without a transaction of its own a pipelined batch is one
+		b := &pgx.Batch{}
+		to.queue(b)
+		b.QueuedQueries = append(b.QueuedQueries, rest.QueuedQueries...)
 		err = l.pool.SendBatch(ctx, b).Close()
 	}
 	if err != nil {
 		return fmt.Errorf("write %d records: %w", len(batch), err)
 	}
 	return nil
+}
+
+// advance is what a batch begins with: that this relay still holds the slot,
+// and how far the ledger has come with it.
+type advance struct {
+	slot     string
+	epoch    int64
+	recorded event.Position
+	flush    event.LSN
+}
+
+func (l *Ledger) advanceTo(batch []*Record, flush event.LSN) advance {
+	a := advance{slot: l.slot, epoch: l.epoch.Load(), flush: flush}
+	for _, r := range batch {
+		if r.Settles && r.Event.Position.Compare(a.recorded) > 0 {
+			a.recorded = r.Event.Position
+		}
+	}
+	return a
+}
+
+func (a advance) queue(b *pgx.Batch) {
+	b.Queue(`SELECT posthorn.advance($1, $2, $3::text::pg_lsn, $4, $5::text::pg_lsn)`,
+		a.slot, a.epoch, a.recorded.LSN.String(), a.recorded.Index, a.flush.String())
+}
+
+// literally returns the statement for a query that takes no arguments.
+func (a advance) literally() string {
+	return fmt.Sprintf(`SELECT posthorn.advance('%s', %d, '%s', %d, '%s')`,
+		strings.ReplaceAll(a.slot, "'", "''"), a.epoch, a.recorded.LSN, a.recorded.Index, a.flush)
 }

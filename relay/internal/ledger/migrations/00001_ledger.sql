@@ -15,11 +15,16 @@ CREATE TABLE posthorn.relay (
 COMMENT ON TABLE posthorn.relay IS 'one row a replication slot: who holds it and how far its events are recorded and flushed';
 
 -- advance stands at the head of every batch: it refuses a relay that lost
--- its place, raises the positions, and never lets the flushed one go back.
+-- its place, raises the positions, and never lets the flushed one go back. It
+-- bounds what the rest of the transaction may wait for, and has its commit wait
+-- for the disk: the slot is moved past it.
 -- +goose StatementBegin
 CREATE FUNCTION posthorn.advance(p_slot text, p_epoch bigint, p_recorded pg_lsn, p_index bigint, p_flushed pg_lsn)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+  PERFORM set_config('lock_timeout', '5s', true), set_config('statement_timeout', '30s', true),
+    set_config('idle_in_transaction_session_timeout', '5s', true),
+    set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true);
   UPDATE posthorn.relay SET
     recorded_index = CASE WHEN p_recorded > recorded_lsn THEN p_index
                           WHEN p_recorded = recorded_lsn THEN greatest(recorded_index, p_index)
