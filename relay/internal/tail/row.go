@@ -1,8 +1,10 @@
 package tail
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -97,10 +99,11 @@ func (m *mapping) event(row []value) *event.Event {
 	e.Type, text = text[:len(typ)], text[len(typ):]
 	e.Tenant, e.Key = text[:len(tenant)], text[len(tenant):]
 	payload, headers := at(m.payload), at(m.headers)
-	both := append(append(make([]byte, 0, len(payload)+len(headers)), payload...), headers...)
-	e.Payload = both[:len(payload):len(payload)]
-	if len(headers) > 0 {
-		e.Headers = both[len(payload):]
+	if len(headers) == 0 {
+		e.Payload = slices.Clip(bytes.Clone(payload)) // unlike make it clears nothing first: payloads may be large
+	} else {
+		both := append(append(make([]byte, 0, len(payload)+len(headers)), payload...), headers...)
+		e.Payload, e.Headers = both[:len(payload):len(payload)], both[len(payload):]
 	}
 	if m.createdAt >= 0 {
 		e.CreatedAt = parseTime(at(m.createdAt))
