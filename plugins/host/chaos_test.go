@@ -30,6 +30,7 @@ func TestOneEventsMisdeedIsItsOwn(t *testing.T) {
 		{name: "hang", do: order{Do: "hang"}, timeout: 2 * time.Second, want: []string{"did not answer within 2s"}},
 		{name: "leak", do: order{Do: "leak"}, want: []string{"its process ended with exit status "}},
 		{name: "close sockets", do: order{Do: "close"}, want: []string{"its process could no longer be reached and was killed"}},
+		{name: "hang up", do: order{Do: "hang up"}, want: []string{"its process could no longer be reached and was killed"}},
 		{name: "heed the deadline", do: order{Do: "wait"}, timeout: 2 * time.Second, want: []string{"context deadline exceeded"}, stays: true},
 		{name: "payload that is not JSON", do: order{Do: "payload", Text: "{"}, want: []string{"not JSON"}, stays: true},
 		{name: "results for half of the events", kind: "raw", do: order{Do: "half"}, want: []string{"answered with 0 results for 1 events"}},

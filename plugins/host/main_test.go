@@ -152,20 +152,34 @@ var misdeeds = map[string]func(){
 		}
 	},
 	"close": func() {
-		fds, err := filepath.Glob("/proc/self/fd/*")
-		if err != nil {
-			panic(err)
-		}
-		for _, fd := range fds {
-			if to, _ := os.Readlink(fd); strings.HasPrefix(to, "socket:") {
-				var n int
-				fmt.Sscan(filepath.Base(fd), &n)
-				syscall.Shutdown(n, syscall.SHUT_RDWR)
-				syscall.Close(n)
-			}
-		}
+		closeSockets(func(int) bool { return true })
 		select {}
 	},
+	"hang up": func() { // one can connect again
+		closeSockets(func(fd int) bool {
+			_, err := syscall.Getpeername(fd)
+			return err == nil
+		})
+		select {}
+	},
+}
+
+// closeSockets closes those of the process's sockets that which names.
+func closeSockets(which func(fd int) bool) {
+	fds, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		panic(err)
+	}
+	for _, fd := range fds {
+		var n int
+		if to, _ := os.Readlink(fd); !strings.HasPrefix(to, "socket:") {
+			continue
+		}
+		if fmt.Sscan(filepath.Base(fd), &n); which(n) {
+			syscall.Shutdown(n, syscall.SHUT_RDWR)
+			syscall.Close(n)
+		}
+	}
 }
 
 // flood writes 100 MB.

@@ -37,6 +37,7 @@ type process struct {
 	conn    *grpc.ClientConn
 	sum     string // of its file
 	started time.Time
+	ready   atomic.Bool    // it passed its first health check: no connection to it is made any more
 	output  sync.WaitGroup // what reads its redirected stdout and stderr
 
 	succeeded atomic.Int64 // calls
@@ -46,6 +47,10 @@ type process struct {
 	why    string             // it is out of service
 	shared bool               // there was more than one call in flight when it went out of service
 }
+
+// errConnectionLost reports that a process lost the connection over which it
+// became ready: it is replaced.
+var errConnectionLost = errors.New("the connection was lost")
 
 // endedError says what became of the process that a call was on.
 type endedError struct{ reason string }
@@ -97,6 +102,9 @@ func (p *Plugin) start(ctx context.Context) (_ *process, err error) {
 	// needed, and leaks when a process dies while it is made.
 	proc.conn, err = grpc.NewClient("passthrough:///plugin",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			if proc.ready.Load() {
+				return nil, errConnectionLost // else whether the process is replaced would depend on who is faster
+			}
 			return (&net.Dialer{}).DialContext(ctx, address.Network(), address.String())
 		}),
 		grpc.WithTransportCredentials(credentials.NewTLS(config.TLSConfig)),
@@ -113,6 +121,7 @@ func (p *Plugin) start(ctx context.Context) (_ *process, err error) {
 	if !asked.Load() {
 		return nil, errNoMutualTLS
 	}
+	proc.ready.Store(true)
 	p.logger.LogAttrs(ctx, slog.LevelInfo, "plugin process started", slog.Int("pid", r.pid), slog.String("sha256", sum))
 	return proc, nil
 }
