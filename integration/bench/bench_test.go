@@ -148,8 +148,9 @@ func TestProcessIsMeasuredAndStopped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.cpu() <= 0 || p.rss() <= 0 || p.peak() < p.rss() {
-		t.Errorf("got CPU %s, memory %d, at most %d", p.cpu(), p.rss(), p.peak())
+	cpu, rss := p.cpu(), p.rss()
+	if peak := p.peak(); cpu <= 0 || rss <= 0 || peak < rss { // which was measured before
+		t.Errorf("got CPU %s, memory %d, at most %d", cpu, rss, peak)
 	}
 	if err := errors.Join(p.stop(), p.stop()); err != nil {
 		t.Error(err)

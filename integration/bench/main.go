@@ -43,6 +43,7 @@ type options struct {
 	json      string
 	charts    string
 	markdown  string
+	profiles  string
 }
 
 func parse(args []string, stderr io.Writer) (*options, error) {
@@ -60,6 +61,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	flags.StringVar(&o.json, "json", "", "write all samples to this `file`")
 	flags.StringVar(&o.charts, "charts", "", "write charts as SVG to this `folder`")
 	flags.StringVar(&o.markdown, "markdown", "", "put the table between the markers of this `file`")
+	flags.StringVar(&o.profiles, "profiles", "", "have each relay write its profiles to a `folder` of its own in this one")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
@@ -93,6 +95,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	b.profiles = o.profiles
 	m, err := b.measure(ctx, o)
 	if m != nil {
 		err = errors.Join(err, o.report(m, stdout))

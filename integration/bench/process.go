@@ -46,7 +46,13 @@ type process struct {
 // without the settings of the connection; ${RECEIVER} in it is the receiver's
 // URL and ${SECRET} the secret.
 func (b *bench) startRelay(ctx context.Context, o *outbox, config string) (*process, error) {
-	cmd, err := b.relayCommand(o, config, "run")
+	args := []string{"run"}
+	if b.profiles != "" {
+		b.started++
+		args = append(args, "--profile", filepath.Join(b.profiles, strconv.Itoa(b.started)))
+		b.progress("the next relay's profiles: %s", args[2])
+	}
+	cmd, err := b.relayCommand(o, config, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,8 @@ type bench struct {
 	dir      string // for files of the run
 	progress func(format string, args ...any)
 	mode     mode
+	profiles string // folder for the relays' profiles; "" for none
+	started  int    // relays so far
 }
 
 // mode is how large the scenarios are.

@@ -107,11 +107,11 @@ const (
 
 // begin puts the query and the start of the rows.
 func (s *copyStream) begin(sql string) {
-	b := append(s.buffer[:0], 'Q')
-	b = binary.BigEndian.AppendUint32(b, uint32(len(sql)+5))
-	b = append(append(b, sql...), 0)
-	s.message = len(b)
-	s.buffer = append(append(b, copyData...), copyHeader...)
+	s.buffer = append(s.buffer[:0], 'Q')
+	s.buffer = binary.BigEndian.AppendUint32(s.buffer, uint32(len(sql)+5))
+	s.buffer = append(append(s.buffer, sql...), 0)
+	s.message = len(s.buffer)
+	s.buffer = append(append(s.buffer, copyData...), copyHeader...)
 }
 
 // rowEnds sends what there is, if that is enough.
