@@ -40,9 +40,12 @@ demo: build postgres ## Run the demo on a private PostgreSQL server
 	$(BINARY) demo
 
 .PHONY: test
-test: build postgres programs ## Run all tests, the integration tests at a tenth of their sizes
-	$(GO) test -timeout=5m $(UNIT)
+test: unit ## Run all tests, the integration tests at a tenth of their sizes
 	$(GO) test -timeout=15m $(INTEGRATION)
+
+.PHONY: unit
+unit: build postgres programs ## Run all tests but the integration tests
+	$(GO) test -timeout=5m $(UNIT)
 
 .PHONY: test-full
 test-full: build postgres programs ## Run the integration tests at their full sizes

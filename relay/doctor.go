@@ -44,7 +44,7 @@ var Alerts = []Alert{
 	{"max(posthorn_active) < 1", "no relay holds the slot: nothing is delivered, and WAL piles up"},
 	{"posthorn_slot_retained_bytes > 5e9", "Postgres keeps so much WAL for the slot that the disk may fill"},
 	{"posthorn_oldest_unsettled_seconds > 60", "an event's outcome is not recorded: the slot stands still"},
-	{"posthorn_ledger_unwritable == 1", "outcomes cannot be recorded: nothing is acknowledged"},
+	{"posthorn_ledger_unwritable == 1", "outcomes cannot be recorded: nothing is acknowledged, and soon nothing is sent"},
 	{"posthorn_endpoint_failing == 1", "an endpoint fails; for 30m: its owner should know"},
 	{"posthorn_pending > 10000", "deliveries pile up for an endpoint"},
 	{`increase(posthorn_deliveries_total{state="failed"}[1h]) > 0`, "deliveries failed for good: look at them, retry them by hand"},

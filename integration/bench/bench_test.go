@@ -149,7 +149,8 @@ func TestProcessIsMeasuredAndStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	cpu, rss := p.cpu(), p.rss()
-	if peak := p.peak(); cpu <= 0 || rss <= 0 || peak < rss { // which was measured before
+	const slack = 1 << 20 // the kernel adds the present memory up, and is content with an estimate for the peak
+	if peak := p.peak(); cpu <= 0 || rss <= 0 || peak < rss-slack {
 		t.Errorf("got CPU %s, memory %d, at most %d", cpu, rss, peak)
 	}
 	if err := errors.Join(p.stop(), p.stop()); err != nil {

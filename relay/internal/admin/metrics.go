@@ -116,7 +116,7 @@ var (
 	descBuffered = prometheus.NewDesc("posthorn_buffer_bytes", "Bytes read from the stream and not yet settled; source.buffer bounds them.", nil, nil)
 	descOldest   = prometheus.NewDesc("posthorn_oldest_unsettled_seconds", "Age of the oldest event that was read and whose outcome or parking is not recorded; 0 when there is none.", nil, nil)
 	descBacklog  = prometheus.NewDesc("posthorn_ledger_backlog", "Outcomes that are not written to the ledger yet.", nil, nil)
-	descDown     = prometheus.NewDesc("posthorn_ledger_unwritable", "1 while the ledger refuses or does not answer: nothing is acknowledged.", nil, nil)
+	descDown     = prometheus.NewDesc("posthorn_ledger_unwritable", "1 while the ledger refuses or does not answer: nothing is acknowledged, and soon nothing is sent.", nil, nil)
 	descInFlight = prometheus.NewDesc("posthorn_in_flight", "Requests being made, by endpoint.", []string{"endpoint"}, nil)
 	descWaiting  = prometheus.NewDesc("posthorn_waiting", "Deliveries in memory that are not being sent yet, by endpoint.", []string{"endpoint"}, nil)
 	descPending  = prometheus.NewDesc("posthorn_pending", "Deliveries parked in the ledger, waiting for a retry or for their endpoint, by endpoint.", []string{"endpoint"}, nil)

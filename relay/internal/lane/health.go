@@ -85,6 +85,9 @@ func (p *pace) measure(now time.Time, busy bool) {
 	p.rate, p.primed, p.done, p.last = rate, true, 0, now
 }
 
+// skip measures nothing of what was done since the last measurement.
+func (p *pace) skip(now time.Time) { p.done, p.last = 0, now }
+
 // clears returns how long n deliveries take at the present rate, or false
 // while that is not known yet.
 func (p *pace) clears(n int, now time.Time) (time.Duration, bool) {

@@ -196,7 +196,7 @@ func (l *lane) serve(ctx context.Context) {
 }
 
 // turn acts on what came of an attempt, if there was one, and takes the next
-// delivery. Without one, it returns false when the worker is to go.
+// delivery, once the ledger has room for it. Without one, it returns false when the worker is to go.
 func (l *lane) turn(ctx context.Context, d *delivery, o outcome) (*delivery, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

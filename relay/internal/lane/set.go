@@ -89,6 +89,9 @@ type Set struct {
 
 	heldFor *lane // which lane keeps reading held, and since when
 	held    time.Time
+
+	behind   time.Time // since when the ledger has no room; zero when it has
+	caughtUp time.Time // when it last got room again after a stall
 }
 
 // claimQueries is how many lanes may ask the ledger at once.
@@ -230,6 +233,7 @@ func (s *Set) Run(ctx context.Context) error {
 		case l := <-s.wake:
 			l.look(ctx, time.Now())
 		case now := <-ticker.C:
+			s.watchLedger(now)
 			s.judgeHold(ctx, now)
 			s.stage.resume(ctx)
 			for _, l := range s.lanes {
@@ -350,10 +354,35 @@ func (s *Set) Statuses() []Status {
 // startable reports whether requests may be started now.
 func (s *Set) startable() bool { return !s.stopping.Load() && s.opts.Permit() }
 
+// stall is for how long the ledger has no room before what waits for it is
+// excused.
+const stall = time.Second
+
+// watchLedger notices that the lanes wait for the ledger: what waits then says
+// nothing about its endpoint, and parking it would only give the ledger more to
+// write.
+func (s *Set) watchLedger(now time.Time) {
+	switch behind := s.opts.Store.Room() != nil; {
+	case behind && s.behind.IsZero():
+		s.behind = now
+	case !behind && !s.behind.IsZero():
+		if now.Sub(s.behind) >= stall {
+			s.caughtUp = now
+		}
+		s.behind = time.Time{}
+	}
+}
+
+// excused reports whether the ledger stalls, or did so lately: whatever waits
+// may begin to wait anew.
+func (s *Set) excused(now time.Time) bool {
+	return !s.behind.IsZero() && now.Sub(s.behind) >= stall || now.Sub(s.caughtUp) < s.opts.MaxHold
+}
+
 // judgeHold decides whether the lane that fills the buffer may go on holding
 // the reading up, or overflows.
 func (s *Set) judgeHold(ctx context.Context, now time.Time) {
-	if !s.buffer.tight() {
+	if !s.buffer.tight() || !s.behind.IsZero() {
 		s.heldFor = nil
 		return
 	}

@@ -155,3 +155,28 @@ func TestLaneWithoutBacklogClaimsNothing(t *testing.T) {
 		}
 	})
 }
+
+// What waits because the ledger does not write is not parked, which would give
+// it more to write: not for how long it waits, and not for its lane's pace.
+func TestNoLaneIsBlamedForALedgerThatStalls(t *testing.T) {
+	for name, stalls := range map[string]time.Duration{"for shorter than max_hold": 2 * time.Second, "for longer": 15 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const n = 60_000 // at 8,000 a second, which fill the buffer
+				b := newBench(t, testEndpoint(t, func(*Endpoint) {}), 1, 1<<20, func(*egress.Request) (int, time.Duration) { return 200, time.Millisecond })
+				defer b.stop()
+				go b.offer(t.Context(), n, func(int) string { return "" })
+				time.Sleep(3 * time.Second)
+				catchUp := b.ledger.behind()
+				time.Sleep(stalls)
+				catchUp()
+				eventually(t, time.Minute, func() bool { return b.ledger.finished() == n })
+				b.ledger.mu.Lock()
+				defer b.ledger.mu.Unlock()
+				if b.ledger.puts > 0 {
+					t.Errorf("%d deliveries were parked", b.ledger.puts)
+				}
+			})
+		})
+	}
+}

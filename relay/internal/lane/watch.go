@@ -13,7 +13,11 @@ import (
 func (l *lane) look(ctx context.Context, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.pace.measure(now, l.waits > 0)
+	if l.set.behind.IsZero() {
+		l.pace.measure(now, l.waits > 0)
+	} else {
+		l.pace.skip(now)
+	}
 	l.recordHealth(ctx, now)
 	l.settleOld(ctx, now)
 	for before := -1; l.workers > before && l.workers < l.ready.len(); {
@@ -47,6 +51,9 @@ func (l *lane) settleOld(ctx context.Context, now time.Time) {
 		if d.fresh && d.started.Before(limit) {
 			l.put(d, outcome{state: ledger.Sending, reason: "in flight"})
 		}
+	}
+	if l.set.excused(now) {
+		return
 	}
 	l.expelRaw("its event is being transformed for longer than source.max_hold", func(d *delivery) bool { return d.fresh && d.waiting.Before(limit) })
 	d := l.ready.firstFresh() // claimed ones before it settled long ago

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -25,9 +26,9 @@ const copyColumns = 19
 // copied reports whether the record goes by sqlCopy.
 func (r *Record) copied() bool { return r.State.Final() && !r.Stored }
 
-// sendCopy commits what sql does, in which one statement is sqlCopy, together
-// with the statements of before, which begin with BEGIN. Where before is nil,
-// all goes in one round trip: the statements of one query are one transaction.
+// sendCopy runs sql, in which one statement is sqlCopy, after the statements of
+// before, if there are any. They begin and commit one transaction. Without
+// before all goes in one round trip.
 func (l *Ledger) sendCopy(ctx context.Context, before *pgx.Batch, sql string, batch []*Record) error {
 	return l.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) (err error) {
 		if before != nil {
@@ -36,7 +37,7 @@ func (l *Ledger) sendCopy(ctx context.Context, before *pgx.Batch, sql string, ba
 		if err == nil {
 			err = l.copyRows(ctx, conn.Conn(), sql, batch)
 		}
-		if err != nil && before != nil && !conn.Conn().IsClosed() {
+		if err != nil && !conn.Conn().IsClosed() {
 			_, _ = conn.Exec(ctx, `ROLLBACK`) // else the pool closes the connection, which does the same
 		}
 		return err
@@ -49,13 +50,40 @@ func (l *Ledger) sendCopy(ctx context.Context, before *pgx.Batch, sql string, ba
 func (l *Ledger) copyRows(ctx context.Context, conn *pgx.Conn, sql string, batch []*Record) (err error) {
 	pg := conn.PgConn()
 	stop := context.AfterFunc(ctx, func() { _ = pg.Conn().SetDeadline(time.Unix(1, 0)) })
-	answered := false
+	done := false
 	defer func() {
-		if !stop() || !answered { // nobody can use it any more
+		if !stop() || !done { // nobody can use it any more
 			_ = conn.Close(ctx)
 		}
 	}()
-	rows := copyStream{out: pg.Conn(), buffer: l.copyBuffer}
+	unsent := l.sendRows(pg.Conn(), sql, batch)
+	if unsent != nil && ctx.Err() == nil {
+		_ = pg.Conn().SetReadDeadline(time.Now().Add(lastWord))
+	}
+	for {
+		message, failed := pg.ReceiveMessage(context.Background()) // ctx ends it, see above
+		if failed != nil {
+			if codeOf(failed) != "" { // the server said why it ended the connection
+				return failed
+			}
+			return cmp.Or(err, unsent, failed)
+		}
+		switch message := message.(type) {
+		case *pgproto3.ErrorResponse:
+			err = pgconn.ErrorResponseToPgError(message)
+		case *pgproto3.ReadyForQuery:
+			done = unsent == nil
+			return cmp.Or(err, unsent)
+		}
+	}
+}
+
+// lastWord is how long to look for what the server said before it hung up.
+const lastWord = time.Second
+
+// sendRows sends sql and the rows of batch that are copied.
+func (l *Ledger) sendRows(out io.Writer, sql string, batch []*Record) error {
+	rows := copyStream{out: out, buffer: l.copyBuffer}
 	rows.begin(sql)
 	for _, r := range batch {
 		if r.copied() {
@@ -71,19 +99,7 @@ func (l *Ledger) copyRows(ctx context.Context, conn *pgx.Conn, sql string, batch
 	if l.copyBuffer = rows.buffer[:0]; cap(l.copyBuffer) > 2*copyChunk {
 		l.copyBuffer = nil
 	}
-	for {
-		message, received := pg.ReceiveMessage(context.Background()) // ctx ends it, see above
-		if received != nil {
-			return received
-		}
-		switch message := message.(type) {
-		case *pgproto3.ErrorResponse:
-			err = pgconn.ErrorResponseToPgError(message)
-		case *pgproto3.ReadyForQuery:
-			answered = true
-			return err
-		}
-	}
+	return nil
 }
 
 // copyStream writes a query and rows in COPY's binary format to a connection.

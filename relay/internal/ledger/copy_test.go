@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +34,7 @@ func TestRecordIsCopiedAsItIsInserted(t *testing.T) {
 	large := newRecord(2, Failed) // larger than what is sent at once
 	large.Event.Payload = nil
 	large.Request = &Request{Method: "POST", Body: bytes.Repeat([]byte("large "), 50_000)}
-	records := []*Record{bare, full, large}
+	records := []*Record{bare, large, full} // the last one is sent after another
 	if err := l.rewrite(t.Context(), records, 300); err != nil {
 		t.Fatal(err)
 	}
@@ -124,5 +125,81 @@ CREATE TRIGGER full_disk AFTER INSERT ON posthorn.deliveries FOR EACH STATEMENT 
 	}
 	if got := counts(t, pool); got != "16 4 4 4" {
 		t.Errorf("%s rows, want 16 4 4 4", got)
+	}
+}
+
+// A transaction that fails leaves a connection that can be used again, wherever
+// it fails and however much of the rows is still under way.
+func TestConnectionOutlivesACopyThatFails(t *testing.T) {
+	pool := open(t)
+	l := acquire(t, pool)
+	var batch []*Record
+	for i := range 20 {
+		r := newRecord(i, Failed)
+		r.Error = strings.Repeat("x", errorLimit)
+		r.Request = &Request{Method: "POST", Body: bytes.Repeat([]byte("large "), 20_000)}
+		batch = append(batch, r)
+	}
+	l.bodies = BodiesFailed
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'a word for each row'; RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END $$;
+CREATE TRIGGER full_disk BEFORE INSERT ON posthorn.deliveries FOR EACH ROW EXECUTE FUNCTION full_disk()`)
+	connections := pool.Stat().NewConnsCount()
+	for range 3 {
+		if err := l.write(t.Context(), batch, 300); codeOf(err) != "53100" {
+			t.Fatalf("got %v, want SQLSTATE 53100", err)
+		}
+	}
+	exec(`DROP TRIGGER full_disk ON posthorn.deliveries`)
+	exec(`UPDATE posthorn.relay SET epoch = epoch + 1`)
+	if err := l.write(t.Context(), batch, 300); codeOf(err) != "PH001" {
+		t.Fatalf("got %v, want SQLSTATE PH001", err)
+	}
+	exec(`UPDATE posthorn.relay SET epoch = epoch - 1`)
+	if err := l.write(t.Context(), batch, 300); err != nil {
+		t.Fatal(err)
+	}
+	if got := counts(t, pool); got != "20 0 0 0" {
+		t.Errorf("%s rows, want 20 0 0 0", got)
+	}
+	if got := pool.Stat().NewConnsCount(); got != connections {
+		t.Errorf("%d connections were made anew", got-connections)
+	}
+}
+
+// Who is cut off in the midst of a batch learns what the server said, if it
+// said something, and gets a new connection.
+func TestCopyThatIsCutOffTellsWhy(t *testing.T) {
+	pool := open(t)
+	l := acquire(t, pool)
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`CREATE FUNCTION stopped() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()), pg_sleep(5); RETURN NEW; END $$;
+CREATE TRIGGER stopped BEFORE INSERT ON posthorn.deliveries FOR EACH ROW EXECUTE FUNCTION stopped()`)
+	batch := []*Record{newRecord(1, Delivered)}
+	if err := l.write(t.Context(), batch, 300); codeOf(err) != "57P01" {
+		t.Errorf("got %v, want SQLSTATE 57P01", err)
+	}
+	exec(`CREATE OR REPLACE FUNCTION stopped() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN NEW; END $$`)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := l.write(ctx, batch, 300); err == nil || ctx.Err() == nil {
+		t.Errorf("got %v before the deadline", err)
+	}
+	exec(`DROP TRIGGER stopped ON posthorn.deliveries`) // once the session that sleeps has committed, which nobody told us
+	if err := l.write(t.Context(), batch, 300); codeOf(err) != uniqueViolation {
+		t.Errorf("got %v, want SQLSTATE %s", err, uniqueViolation)
+	}
+	if err := l.rewrite(t.Context(), batch, 300); err != nil {
+		t.Error(err)
 	}
 }

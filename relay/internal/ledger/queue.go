@@ -16,7 +16,7 @@ const (
 
 // What is put waits for company, because a transaction costs much more than a
 // record, until there is a group or the first of it waited long enough. That
-// delays nothing but settling, and bounds how much is made again after a crash;
+// delays nothing but settling, and is what is made again after a crash at rest;
 // the bytes are less than the smallest source.buffer, of which they are held.
 // What an endpoint waits for waits less.
 const (
@@ -28,7 +28,7 @@ const (
 
 // maxUnrecorded bounds how many deliveries were made and are not in the ledger:
 // beside those in flight, what a crash has made again. Two groups are in it: one
-// that is being written, and one that comes together meanwhile.
+// that is being written, and one that comes together meanwhile. They fit one batch.
 const maxUnrecorded = 2 * groupRecords
 
 // queue holds the records that were not written yet. It is bounded by what the

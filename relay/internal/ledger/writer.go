@@ -240,7 +240,7 @@ func (l *Ledger) commit(ctx context.Context, batch []*Record, flush event.LSN, c
 	var err error
 	switch {
 	case copies && rest.Len() == 0:
-		err = l.sendCopy(ctx, nil, to.literally()+"; "+sqlCopy, batch)
+		err = l.sendCopy(ctx, nil, "BEGIN; "+to.literally()+"; "+sqlCopy+"; COMMIT", batch)
 	case copies:
 		b := &pgx.Batch{}
 		b.Queue(`BEGIN`)

@@ -16,14 +16,15 @@ COMMENT ON TABLE posthorn.relay IS 'one row a replication slot: who holds it and
 
 -- advance stands at the head of every batch: it refuses a relay that lost
 -- its place, raises the positions, and never lets the flushed one go back. It
--- bounds what the rest of the transaction may wait for, and has its commit wait
--- for the disk: the slot is moved past it.
+-- bounds what the rest of the transaction may wait for, has its commit wait for
+-- the disk, since the slot is moved past it, and keeps triggers that somebody
+-- added from saying more than the relay reads.
 -- +goose StatementBegin
 CREATE FUNCTION posthorn.advance(p_slot text, p_epoch bigint, p_recorded pg_lsn, p_index bigint, p_flushed pg_lsn)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM set_config('lock_timeout', '5s', true), set_config('statement_timeout', '30s', true),
-    set_config('idle_in_transaction_session_timeout', '5s', true),
+    set_config('idle_in_transaction_session_timeout', '5s', true), set_config('client_min_messages', 'error', true),
     set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true);
   UPDATE posthorn.relay SET
     recorded_index = CASE WHEN p_recorded > recorded_lsn THEN p_index
