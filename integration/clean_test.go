@@ -33,7 +33,7 @@ endpoints:
 	}
 	r := startRelay(t, db, well, fmt.Sprintf(config, ill.url(), waits("5s", 50)))
 	r.waitReady()
-	well.endpoints["/a"].waitDelivered(old, time.Minute)
+	well.endpoints["/a"].waitSome(min(old, unrecorded))
 	if full {
 		began := time.Now()
 		eventually(t, 2*round, func() error {

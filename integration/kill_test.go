@@ -204,11 +204,10 @@ endpoints:
 `
 
 // What a kill at full speed has sent again is bounded, whatever the rate: by
-// the requests in flight and one batch of the ledger, in which are at most
-// 1,000 deliveries.
+// the requests in flight and one batch of the ledger.
 func TestKillAtFullSpeedRepeatsAtMostOneBatch(t *testing.T) {
 	n, kills := scaled(100_000), max(4, scaled(20))
-	const bound = 64 + 1000
+	const bound = 64 + unrecorded
 	db := newDatabase(t)
 	rcv := newReceiver(t, "/fast")
 	fast := rcv.endpoints["/fast"]

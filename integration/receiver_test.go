@@ -315,6 +315,17 @@ func (e *endpoint) undelivered(n int) []int {
 	return missing
 }
 
+// waitSome returns once n events were delivered, whichever they are.
+func (e *endpoint) waitSome(n int) {
+	e.t.Helper()
+	eventually(e.t, time.Minute, func() error {
+		if got := e.counts().Delivered; got < n {
+			return fmt.Errorf("%s: %d events delivered, waiting for %d", e.path, got, n)
+		}
+		return nil
+	})
+}
+
 // waitDelivered returns once the events 1 to n were delivered.
 func (e *endpoint) waitDelivered(n int, timeout time.Duration) {
 	e.t.Helper()
