@@ -11,9 +11,10 @@ FUZZTIME ?= 20s
 export POSTHORN_BIN = $(CURDIR)/$(BINARY)
 
 # They run one package at a time, so that none bears another's load, and never
-# from the cache, which does not know the binary.
+# from the cache, which does not know the binary. Those with containers have a
+# target of their own.
 UNIT        = $(shell $(GO) list ./... | grep -v '/integration')
-INTEGRATION = -count=1 -p=1 ./integration/...
+INTEGRATION = -count=1 -p=1 $(shell $(GO) list ./integration/... | grep -v '/integration/compose')
 
 LINTER = $(GO) tool -modfile=tools/go.mod golangci-lint
 
@@ -40,8 +41,9 @@ demo: build postgres ## Run the demo on a private PostgreSQL server
 	$(BINARY) demo
 
 .PHONY: test
-test: unit ## Run all tests, the integration tests at a tenth of their sizes
+test: unit ## Run all tests but those in containers, the integration tests at a tenth of their sizes
 	$(GO) test -timeout=15m $(INTEGRATION)
+	@echo "Left out: the tests in containers, which make test-compose runs."
 
 .PHONY: unit
 unit: build postgres programs ## Run all tests but the integration tests
@@ -50,6 +52,19 @@ unit: build postgres programs ## Run all tests but the integration tests
 .PHONY: test-full
 test-full: build postgres programs ## Run the integration tests at their full sizes
 	POSTHORN_TEST_FULL=1 $(GO) test -timeout=45m -v $(INTEGRATION)
+
+# What the Dockerfiles and the tests' compose files are made of.
+IMAGES = golang:1.26 postgres:15 postgres:17
+
+.PHONY: test-compose
+test-compose: ## Run the tests in containers (needs Docker with Compose)
+	@docker info >/dev/null 2>&1 || { echo "make test-compose needs a Docker Engine that runs, with Compose: docker info does not answer" >&2; exit 1; }
+	@./integration/images/ensure.sh $(IMAGES)
+	$(GO) test -count=1 -timeout=30m -parallel=2 -v ./integration/compose
+
+.PHONY: image
+image: ## Build the image posthorn/posthorn
+	docker build --build-arg VERSION=$(VERSION) --tag posthorn/posthorn .
 
 # The relay itself is built with the detector, too; what is about memory or
 # speed is left to the other targets, and so is what starts plugins again and

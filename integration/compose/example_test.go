@@ -1,0 +1,49 @@
+package compose
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Each example's one command, in a fresh clone, ends in events that arrive and
+// verify.
+func TestComposeExamplesDeliver(t *testing.T) {
+	clone := filepath.Join(t.TempDir(), "posthorn")
+	if _, err := execute(nil, "git", "clone", "--quiet", "--depth", "1", "file://"+repository(t), clone); err != nil {
+		t.Fatal(err)
+	}
+	for _, example := range []string{"compose", "byro", "danbyte", "bindbee", "offly"} {
+		t.Run(example, func(t *testing.T) {
+			s := newStack(t, map[string]string{"POSTHORN_IMAGE": relayImage})
+			s.files = []string{filepath.Join(clone, "examples", example, "compose.yaml")}
+			begin := time.Now()
+			s.compose("up", "--build", "--detach")
+			created := time.Now()
+			eventually(t, time.Minute, func() error {
+				got := s.output(100, "receiver")
+				if strings.Contains(got, "signature ✗") {
+					t.Fatal(got)
+				}
+				if !strings.Contains(got, "signature ✓") {
+					return fmt.Errorf("the receiver says:\n%s", got)
+				}
+				return nil
+			})
+			t.Logf("FIGURE examples/%s: the first event was delivered %s after the command, %s after its containers were made",
+				example, time.Since(begin).Round(100*time.Millisecond), time.Since(created).Round(100*time.Millisecond))
+		})
+	}
+}
+
+// repository returns the absolute path of the repository.
+func repository(t *testing.T) string {
+	t.Helper()
+	path, err := filepath.Abs(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

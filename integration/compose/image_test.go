@@ -1,0 +1,101 @@
+package compose
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	maxImage = 40e6 // bytes
+	maxStop  = 10 * time.Second
+)
+
+func TestImageIsSmallAndHardened(t *testing.T) {
+	var images []struct {
+		Size   int64
+		Config struct {
+			User   string
+			Labels map[string]string
+		}
+	}
+	if err := json.Unmarshal([]byte(docker(t, "image", "inspect", relayImage)), &images); err != nil || len(images) != 1 {
+		t.Fatalf("inspect the image: %v", err)
+	}
+	image := images[0]
+	if image.Size >= maxImage {
+		t.Errorf("the image has %d bytes", image.Size)
+	}
+	if image.Config.User != "65532:65532" {
+		t.Errorf("the image's user is %q", image.Config.User)
+	}
+	if got := image.Config.Labels["org.opencontainers.image.version"]; got != testedVersion {
+		t.Errorf("the image's version is labelled %q", got)
+	}
+	version := docker(t, "run", "--rm", relayImage, "version")
+	if !strings.HasPrefix(version, "posthorn "+testedVersion+" ") {
+		t.Errorf("the image runs %s", version)
+	}
+
+	// No Postgres is there: it waits for one, healthy, and stops in time.
+	config := filepath.Join(t.TempDir(), "posthorn.yaml")
+	if err := os.WriteFile(config, []byte("database: {url: 'postgres://nobody@127.0.0.1:1/nothing'}\nendpoints: []\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	id := strings.TrimSpace(docker(t, "run", "--detach", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp",
+		"--volume", config+":/etc/posthorn/posthorn.yaml:ro", relayImage))
+	t.Cleanup(func() { docker(t, "rm", "--force", id) })
+	eventually(t, time.Minute, func() error {
+		_, err := execute(nil, "docker", "exec", id, "posthorn", "health")
+		return err
+	})
+	eventually(t, time.Minute, func() error {
+		if got := strings.TrimSpace(docker(t, "inspect", "--format", "{{.State.Health.Status}}", id)); got != "healthy" {
+			return fmt.Errorf("Docker finds it %s", got)
+		}
+		return nil
+	})
+	begin := time.Now()
+	docker(t, "stop", id)
+	took := time.Since(begin)
+	if code := strings.TrimSpace(docker(t, "inspect", "--format", "{{.State.ExitCode}}", id)); code != "0" || took >= maxStop {
+		t.Errorf("it stopped with %s after %s", code, took)
+	}
+	t.Logf("FIGURE image: %.1f MB, user %s, %s, healthy on a read-only root without capabilities, stopped after %s",
+		float64(image.Size)/1e6, image.Config.User, strings.TrimSpace(version), took.Round(10*time.Millisecond))
+}
+
+// The plugin's image is the example's, run as hardened as the relay's.
+func TestPluginImageTransforms(t *testing.T) {
+	t.Parallel()
+	if _, err := execute(nil, "docker", "build", "--quiet", "--build-arg", "POSTHORN_IMAGE="+relayImage,
+		"--file", root+"/examples/plugin-redact/Dockerfile", "--tag", pluginImage, root); err != nil {
+		t.Fatal(err)
+	}
+	config, err := os.ReadFile("posthorn.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = append(config, "\nplugins: {redact: {path: /plugins/redact}}\ntransforms: [{match: ['*'], plugin: redact}]\n"...)
+	path := filepath.Join(t.TempDir(), "posthorn.yaml")
+	if err := os.WriteFile(path, config, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := newStack(t, map[string]string{"RELAY_IMAGE": pluginImage, "RELAY_CONFIG": path})
+	s.start()
+	s.write(1_000, 200, both...)
+	s.waitCommitted(700)
+	s.kill("relay-a")
+	s.revive("relay-a")
+	f := s.check(both...)
+	for _, r := range s.received() {
+		if r.Event.Card != "**** **** **** 1111" {
+			t.Fatalf("the receiver got the card %q", r.Event.Card)
+		}
+	}
+	t.Logf("FIGURE plugin image, relay killed: %s, every card number masked", f)
+}
