@@ -52,6 +52,11 @@ test: unit ## Run all tests but those in containers, the integration tests at a 
 unit: build postgres programs ## Run all tests but the integration tests
 	$(GO) test -timeout=5m $(UNIT)
 
+# In a module of its own, so that Kubernetes' modules stay out of the relay's.
+.PHONY: kubernetes
+kubernetes: build ## Check the Kubernetes examples against the published API types
+	cd integration/kubernetes && $(GO) vet ./... && $(GO) test -count=1 ./...
+
 .PHONY: test-full
 test-full: build postgres programs ## Run the integration tests at their full sizes
 	POSTHORN_TEST_FULL=1 $(GO) test -timeout=45m -v $(INTEGRATION)
