@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,6 +37,11 @@ type Endpoint struct {
 
 	shown shownURL // URL for templates
 	plain plain
+}
+
+// sets reports whether the endpoint has a header of this name, in any spelling.
+func (ep *Endpoint) sets(name string) bool {
+	return slices.ContainsFunc(ep.Headers, func(h Header) bool { return strings.EqualFold(h.Name, name) })
 }
 
 // Header is a header whose value is rendered for each delivery.

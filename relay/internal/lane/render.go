@@ -196,16 +196,18 @@ func (v *view) header(h Header) (string, error) {
 	return value, nil
 }
 
-// traceparent returns the event's trace context, which is passed on.
+// traceparent returns the event's trace context, which is passed on unless the
+// endpoint has a header of its own for it.
 func (v *view) traceparent() (string, error) {
 	headers, err := v.headers()
 	if err != nil {
 		return "", err
 	}
-	if value := headers["traceparent"]; validHeaderValue(value) && len(value) <= maxHeader {
-		return value, nil
+	value := headers["traceparent"]
+	if value == "" || v.endpoint.sets("Traceparent") || !validHeaderValue(value) || len(value) > maxHeader {
+		return "", nil
 	}
-	return "", nil
+	return value, nil
 }
 
 // payload returns the payload as templates see it: as the transforms left it,
