@@ -31,6 +31,7 @@ type Endpoint struct {
 	Timeout     time.Duration  // one attempt
 	Retry       Retry
 	Pause       Pause
+	Traced      bool // an event's tracestate is passed on beside its traceparent
 	Ordered     bool // the events of one key one after the other
 	Concurrency int
 	RateLimit   float64 // requests a second; 0 for none
