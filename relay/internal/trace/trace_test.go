@@ -158,7 +158,7 @@ func TestSpanSaysWhatCameOfAnAttempt(t *testing.T) {
 		t.Errorf("resource: want -, got +:\n%s", diff)
 	}
 	user, password, _ := r.requests[0].BasicAuth()
-	if q := r.requests[0]; q.Method != "POST" || q.URL.Path != "/base/v1/traces" || q.Header.Get("X-Key") != "secret" || user != "u" || password != "p" || q.Header.Get("Content-Type") != "application/x-protobuf" {
+	if q := r.requests[0]; q.Method != http.MethodPost || q.URL.Path != "/base/v1/traces" || q.Header.Get("X-Key") != "secret" || user != "u" || password != "p" || q.Header.Get("Content-Type") != "application/x-protobuf" {
 		t.Errorf("got %s %s, %v", q.Method, q.URL, q.Header)
 	}
 }
