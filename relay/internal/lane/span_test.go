@@ -113,6 +113,10 @@ func TestAttemptsSpanIsTheReceiversParent(t *testing.T) {
 			change:  func(ep *Endpoint) { ep.Headers = []Header{{"tracestate", template(t, "own=1")}} },
 			parent:  "00-" + hostTrace + "-", state: []string{"own=1"}, spans: 1, under: hostSpan,
 		},
+		"the endpoint's own state without a trace": {
+			change: func(ep *Endpoint) { ep.Headers = []Header{{"tracestate", template(t, "own=1")}} },
+			parent: "new-", state: []string{"own=1"}, spans: 1,
+		},
 		"the endpoint's own, which is none": {
 			headers: headers(hostParent, state),
 			change:  func(ep *Endpoint) { ep.Headers = []Header{{"Traceparent", template(t, "-")}} },

@@ -56,6 +56,24 @@ func newReceiver(t testing.TB, answer http.HandlerFunc) *receiver {
 	return r
 }
 
+// await returns once n requests have arrived, soon.
+func (r *receiver) await(t *testing.T, n int) {
+	t.Helper()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(exportTime); ; <-ticker.C {
+		r.mu.Lock()
+		got := len(r.requests)
+		r.mu.Unlock()
+		if got >= n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d requests arrived within %s, want %d", got, exportTime, n)
+		}
+	}
+}
+
 // spans returns what has arrived.
 func (r *receiver) spans() []*otlp.Span {
 	r.mu.Lock()
@@ -312,6 +330,7 @@ func TestCollectorsThatTakeNothingAreLoggedOnce(t *testing.T) {
 			for range 3 * batchSpans {
 				tracer.Begin(attempt(t)).End(Outcome{Status: 200})
 			}
+			r.await(t, 3) // none of which takes its exportTime
 			tracer.Close(t.Context())
 			text := log.String()
 			if strings.Count(text, "\n") != 1 || !strings.Contains(text, "level=WARN") || !strings.Contains(text, answer.want) || strings.Contains(text, "hunter2") || len(text) > 300 {
