@@ -34,6 +34,7 @@ type Config struct {
 	HTTP        HTTP               `koanf:"http" doc:"Health and metrics."`
 	Egress      Egress             `koanf:"egress" doc:"Where requests may go."`
 	Log         Log                `koanf:"log" doc:"Logging."`
+	Traces      Traces             `koanf:"traces" doc:"Spans of attempts, for an OpenTelemetry collector."`
 	StopTimeout time.Duration      `koanf:"stop_timeout" min:"1s" max:"5m" doc:"How long a graceful stop may wait for requests in flight."`
 	Profiles    map[string]Profile `koanf:"profiles" doc:"How a product sends. An endpoint names one and may override any key."`
 	Events      []EventType        `koanf:"events" doc:"The catalogue of event types; optional."`
@@ -109,6 +110,17 @@ type Log struct {
 	Level string `koanf:"level" enum:"debug,info,warn,error" doc:"The lowest level that is logged."`
 	// Format is "auto", "text" (coloured) or "json".
 	Format string `koanf:"format" enum:"auto,text,json" doc:"auto is text, coloured, on a terminal and json otherwise."`
+}
+
+// Traces says where the spans of attempts go. They are made if URL is not
+// empty.
+type Traces struct {
+	// URL is the base of the collector's URLs.
+	URL     URL               `koanf:"url" doc:"An OpenTelemetry collector's base for OTLP over HTTP, such as http://collector:4318; empty for no traces."`
+	Headers map[string]Secret `koanf:"headers" doc:"Headers of the requests to the collector."`
+	Service string            `koanf:"service" doc:"The service.name of the spans."`
+	// Sample is the share, 0 to 1, of the traces that begin here.
+	Sample float64 `koanf:"sample" min:"0" max:"1" doc:"The share of the traces that begin here: those of events without a traceparent, which else decides for itself."`
 }
 
 // Profile says how requests are made. It stands under profiles, and its keys
@@ -293,6 +305,7 @@ func Default() *Config {
 		Ledger:      Ledger{Retention: 720 * time.Hour, Bodies: "failed"},
 		HTTP:        HTTP{Listen: "127.0.0.1:8080"},
 		Log:         Log{Level: "info", Format: "auto"},
+		Traces:      Traces{Service: "posthorn", Sample: 1},
 		StopTimeout: 8 * time.Second,
 	}
 }

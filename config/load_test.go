@@ -60,9 +60,13 @@ func TestEveryKeyIsReadAlikeInAllFormats(t *testing.T) {
 			Publication: "app_events", Slot: "app_slot", Messages: "app",
 			Retention: 48 * time.Hour, Buffer: 32 << 20, MaxHold: 5 * time.Second,
 		},
-		Ledger:      Ledger{URL: "host=ledger.acme.example dbname=ledger user=relay", Retention: 240 * time.Hour, Bodies: "all"},
-		HTTP:        HTTP{Listen: ":9090"},
-		Log:         Log{Level: "debug", Format: "json"},
+		Ledger: Ledger{URL: "host=ledger.acme.example dbname=ledger user=relay", Retention: 240 * time.Hour, Bodies: "all"},
+		HTTP:   HTTP{Listen: ":9090"},
+		Log:    Log{Level: "debug", Format: "json"},
+		Traces: Traces{
+			URL: "https://relay:hunter2@collector.acme.example:4318", Headers: map[string]Secret{"Authorization": "hunter2", "X-Scope": "own-secret"},
+			Service: "webhooks", Sample: 0.25,
+		},
 		StopTimeout: 20 * time.Second,
 	}
 	for _, format := range []string{"yaml", "toml", "json"} {

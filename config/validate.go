@@ -44,6 +44,7 @@ func (v *validator) validate(root place) {
 	v.prefixes(root.field("egress").field("allow"), v.cfg.Egress.Allow)
 	v.prefixes(root.field("egress").field("deny"), v.cfg.Egress.Deny)
 	v.proxy(root.field("egress").field("proxy"), v.cfg.Egress.Proxy)
+	v.traces(root.field("traces"))
 	v.catalogue(root.field("events"))
 	v.plugins(root.field("plugins"))
 	v.examples(root, v.transforms(root.field("transforms")))

@@ -70,6 +70,21 @@ func TestCredentialsSentInClearAreWarnedOf(t *testing.T) {
 	}
 }
 
+func TestTracesSentInClearAreWarnedOf(t *testing.T) {
+	const clear = "a.yaml:1: traces.url: is not https: whoever is on the way reads the credentials\n"
+	for text, want := range map[string]string{
+		`traces: {url: "http://collector:4318", headers: {X-Key: s}}`:  clear,
+		`traces: {url: "http://u:p@collector:4318"}`:                   clear,
+		`traces: {url: "http://collector:4318"}`:                       "",
+		`traces: {url: "https://collector:4318", headers: {X-Key: s}}`: "",
+		`traces: {url: "http://127.0.0.1:4318", headers: {X-Key: s}}`:  "",
+	} {
+		if got := warnings(t, text); got != want {
+			t.Errorf("%s: got %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestSecretsThatAreNeverUsedAreWarnedOf(t *testing.T) {
 	got := warnings(t, `
 profiles: {p: {signatures: []}}

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/url"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"github.com/posthorn/posthorn/relay/internal/lane"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 	"github.com/posthorn/posthorn/relay/internal/route"
+	"github.com/posthorn/posthorn/relay/internal/trace"
 	"github.com/posthorn/posthorn/relay/signing"
 	"github.com/posthorn/posthorn/transforms"
 )
@@ -74,11 +76,28 @@ func newClient(cfg *config.Config, permit func() bool) (*egress.Client, error) {
 	return egress.New(o)
 }
 
+// startTracer returns what the configuration's traces come to: nil for none.
+func startTracer(cfg *config.Config, version string, logger *slog.Logger) (*trace.Tracer, error) {
+	t := &cfg.Traces
+	if t.URL == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(t.URL.Reveal())
+	if err != nil {
+		return nil, errors.New("traces.url is not a valid URL")
+	}
+	o := trace.Options{URL: u, Headers: make(map[string]string, len(t.Headers)), Service: t.Service, Version: version, Sample: t.Sample, Logger: logger}
+	for name, value := range t.Headers {
+		o.Headers[name] = value.Reveal()
+	}
+	return trace.Start(o), nil
+}
+
 // translate turns the configuration's endpoints into what the packages want.
 // It reads the files that tls names.
 func translate(cfg *config.Config, version string, client *egress.Client) (endpoints, error) {
 	all := endpoints{recorded: make([]ledger.Endpoint, 0, len(cfg.Endpoints))}
-	t := translator{version: version, client: client, tokens: tokens{}}
+	t := translator{version: version, client: client, tokens: tokens{}, traced: cfg.Traces.URL != ""}
 	for i := range cfg.Endpoints {
 		c := &cfg.Endpoints[i]
 		if err := t.add(&all, c); err != nil {
@@ -104,6 +123,7 @@ type translator struct {
 	version string
 	client  *egress.Client
 	tokens  tokens
+	traced  bool
 
 	templates map[string]*transforms.Template
 	filters   map[string]*transforms.Filter
@@ -198,6 +218,7 @@ func (t *translator) lane(c *config.Endpoint, id uuid.UUID) (*lane.Endpoint, err
 		Pause: lane.Pause{
 			OnExhausted: c.Pause.OnExhausted, ConsecutiveFailures: c.Pause.ConsecutiveFailures, FailingFor: c.Pause.FailingFor,
 		},
+		Traced:      t.traced,
 		Ordered:     c.Ordering == "key",
 		Concurrency: c.Concurrency,
 		RateLimit:   c.RateLimit,

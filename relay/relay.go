@@ -19,6 +19,7 @@ import (
 	"github.com/posthorn/posthorn/config"
 	"github.com/posthorn/posthorn/relay/internal/admin"
 	"github.com/posthorn/posthorn/relay/internal/tail"
+	"github.com/posthorn/posthorn/relay/internal/trace"
 )
 
 // Relay is one relay process. Use New, then Run.
@@ -33,6 +34,7 @@ type Relay struct {
 	databases *databases
 	metrics   *admin.Metrics
 	lease     *tail.Lease         // whether the slot is ours
+	tracer    *trace.Tracer       // nil without traces, and before Run
 	holder    string              // how the ledger names this process
 	reloads   chan *config.Config // the newest one to change to
 
@@ -130,8 +132,14 @@ func (r *Relay) work(ctx context.Context) error {
 		}
 		last, cancel := context.WithDeadline(context.WithoutCancel(ctx), end.Add(r.cfg.StopTimeout))
 		defer cancel()
+		if r.tracer != nil {
+			r.tracer.Close(last)
+		}
 		r.chains.Load().close(last)
 	}()
+	if r.tracer, err = startTracer(r.cfg, r.version, r.logger); err != nil {
+		return err
+	}
 	if r.InitFirst {
 		if err := r.initialise(ctx); err != nil {
 			return err

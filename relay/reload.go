@@ -22,7 +22,7 @@ type part struct {
 // What a change of each key takes. The keys that are in none of the lists have
 // their effect on those that are: profiles and tenants on endpoints.
 var (
-	// restartParts are what connections, server and logger are made of at the
+	// restartParts are what connections, server, logger and tracer are made of at the
 	// process' start.
 	restartParts = []part{
 		{"database", func(c *config.Config) any { return &c.Database }},
@@ -33,6 +33,7 @@ var (
 		{"ledger.url", func(c *config.Config) any { return &c.Ledger.URL }},
 		{"http", func(c *config.Config) any { return &c.HTTP }},
 		{"log", func(c *config.Config) any { return &c.Log }},
+		{"traces", func(c *config.Config) any { return &c.Traces }},
 	}
 	// sessionParts are what a session is made of.
 	sessionParts = []part{

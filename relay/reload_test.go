@@ -275,8 +275,8 @@ func TestWhatCannotBeUsedChangesNothing(t *testing.T) {
 	r.log.waitFor(t, "level=ERROR", "the new configuration cannot be used, the running one stays", "plugin p: ")
 	wantV1()
 
-	r.Reload(recv.config(t, db, "transforms: [{match: ['*'], set: {v: 1}}]\nlog: {level: debug}\nsource: {publication: other}", "a"))
-	r.log.waitFor(t, "level=WARN", "takes effect after a restart", `changed="[source.publication log]"`)
+	r.Reload(recv.config(t, db, "transforms: [{match: ['*'], set: {v: 1}}]\nlog: {level: debug}\nsource: {publication: other}\ntraces: {url: 'http://127.0.0.1:4318'}", "a"))
+	r.log.waitFor(t, "level=WARN", "takes effect after a restart", `changed="[source.publication log traces]"`)
 	r.log.waitFor(t, "level=INFO", "configuration is unchanged")
 	wantV1()
 

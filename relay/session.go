@@ -57,7 +57,7 @@ func (r *Relay) newSession(ctx context.Context, led *ledger.Ledger, conn *tail.C
 	s := &session{relay: r, ledger: led, tracker: tail.NewTracker(place.Flushed), columns: columns}
 	s.lanes = lane.NewSet(lane.Options{
 		Endpoints: r.endpoints.lanes, Store: led, Sender: r.client, Permit: r.lease.Valid,
-		Buffer: int64(r.cfg.Source.Buffer), MaxHold: r.cfg.Source.MaxHold, Meter: r.metrics, Logger: r.logger,
+		Buffer: int64(r.cfg.Source.Buffer), MaxHold: r.cfg.Source.MaxHold, Meter: r.metrics, Tracer: r.tracer, Logger: r.logger,
 		Chains: func(eventType string) *transforms.Chain { return r.chains.Load().For(eventType) },
 	}, backlogs, standings)
 	if err := s.lanes.LoadKeys(ctx); err != nil {

@@ -29,7 +29,8 @@ relay holds the replication slot it waits to take over.
 SIGHUP makes it read its configuration again, as does another content of the
 configuration's file, within a few seconds. One that is invalid, or whose
 plugins do not start, is logged and changes nothing. What the connections to
-Postgres, health and metrics, and the log depend on takes effect after a restart.`,
+Postgres, health and metrics, the log and traces depend on takes effect after a
+restart.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return profiled(profileFolder, func() error { return g.run(cmd.Context(), initFirst) })

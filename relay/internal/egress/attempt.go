@@ -57,7 +57,7 @@ func (a *attempt) end() {
 
 func (a *attempt) context() context.Context {
 	a.making.Do(func() {
-		a.made, a.cancel = context.WithDeadlineCause(a.parent, a.deadline, fmt.Errorf("no complete answer within %s", a.timeout))
+		a.made, a.cancel = context.WithDeadlineCause(a.parent, a.deadline, &failure{"timeout", fmt.Errorf("no complete answer within %s", a.timeout)})
 	})
 	return a.made
 }

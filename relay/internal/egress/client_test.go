@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -314,6 +315,41 @@ func TestBlockedAddressIsAClearError(t *testing.T) {
 	r := newClient(t, Options{}).Send(t.Context(), newRequest(t, "http://user:hunter2@127.0.0.1:9/"))
 	if r.Err == nil || r.Err.Error() != "address 127.0.0.1 is blocked: it is not a public address and egress.allow does not hold it" {
 		t.Errorf("got %v", r.Err)
+	}
+}
+
+func TestEveryFailureHasAKind(t *testing.T) {
+	hangUp := raw(t, func(net.Conn, <-chan struct{}) {})
+	plain := httptest.NewUnstartedServer(http.NotFoundHandler())
+	plain.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that are none
+	plain.Start()
+	defer plain.Close()
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = closed.Close()
+	for name, tt := range map[string]struct{ url, want string }{
+		"an address that is not allowed": {"http://10.0.0.1/", "blocked"},
+		"a host that is none":            {"http://0x7f.1/", "resolve"},
+		"nobody listens":                 {"http://" + closed.Addr().String(), "connect"},
+		"no TLS":                         {strings.Replace(hangUp, "http", "https", 1), "closed"},
+		"no answer":                      {hangUp, "closed"},
+		"an answer that takes too long":  {raw(t, func(_ net.Conn, stop <-chan struct{}) { <-stop }), "timeout"},
+		"an answer in plain HTTP":        {strings.Replace(plain.URL, "http", "https", 1), "tls"},
+		"an answer that is no HTTP":      {raw(t, func(c net.Conn, _ <-chan struct{}) { _, _ = io.WriteString(c, "hello\r\n\r\n") }), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := newRequest(t, tt.url)
+			q.Timeout = 300 * time.Millisecond
+			r := newClient(t, Options{Allow: loopback}).Send(t.Context(), q)
+			if got := Kind(r.Err); got != tt.want || r.Err == nil {
+				t.Errorf("got %q for %v, want %q", got, r.Err, tt.want)
+			}
+		})
+	}
+	if got := Kind(nil); got != "" {
+		t.Errorf("of no error: got %q", got)
 	}
 }
 

@@ -17,7 +17,33 @@ import (
 // that: whether the receiver acted on it is not known.
 var ErrNotPermitted = errors.New("sending is not permitted")
 
-var errClosed = errors.New("the connection was closed before the answer was complete")
+// failure is an error of a known kind, in words for people.
+type failure struct {
+	kind string
+	error
+}
+
+func (f *failure) Unwrap() error { return f.error }
+
+// Kind returns why an attempt got no complete answer, in one word: blocked,
+// resolve, connect, tls, timeout or closed; "" for anything else.
+func Kind(err error) string {
+	if known, ok := errors.AsType[*failure](err); ok {
+		return known.kind
+	}
+	if _, ok := errors.AsType[*BlockedError](err); ok {
+		return "blocked"
+	}
+	if _, ok := errors.AsType[*resolveError](err); ok {
+		return "resolve"
+	}
+	if _, ok := errors.AsType[*connectError](err); ok {
+		return "connect"
+	}
+	return ""
+}
+
+var errClosed error = &failure{"closed", errors.New("the connection was closed before the answer was complete")}
 
 // explain returns err as one line for people: never with a URL, which may carry
 // credentials, nor with what a receiver sent, which may be our own headers. by says
@@ -41,7 +67,7 @@ func explain(ctx context.Context, err error, by vouching) error {
 		return unknown
 	}
 	if reason := explainTLS(err, by); reason != nil {
-		return reason
+		return &failure{"tls", reason}
 	}
 	if unreachable, ok := errors.AsType[*connectError](err); ok {
 		return unreachable
@@ -50,9 +76,9 @@ func explain(ctx context.Context, err error, by vouching) error {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return errClosed
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return errors.New("the connection was reset before the answer was complete")
+		return &failure{"closed", errors.New("the connection was reset before the answer was complete")}
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return errors.New("timed out")
+		return &failure{"timeout", errors.New("timed out")}
 	}
 	return explainAnswer(err)
 }
@@ -68,7 +94,7 @@ func explainAnswer(err error) error {
 	}
 	text, _, _ := strings.Cut(err.Error(), `"`)
 	if text == "http: server closed idle connection" { // idle only in its eyes: a request was on its way
-		text = errClosed.Error()
+		return errClosed
 	}
 	return errors.New(clean(strings.TrimRight(goNames.Replace(text), " :;=(")))
 }

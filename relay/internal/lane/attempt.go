@@ -13,6 +13,7 @@ import (
 	"github.com/posthorn/posthorn/relay/internal/egress"
 	"github.com/posthorn/posthorn/relay/internal/event"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
+	"github.com/posthorn/posthorn/relay/internal/trace"
 )
 
 // outcome is what came of an attempt, or the decision not to make one.
@@ -46,12 +47,16 @@ func (l *lane) attempt(ctx context.Context, d *delivery) outcome {
 		l.keep(d, request)
 	}
 	started := time.Now()
-	q, err := ep.sign(d.id, d.event, request, started)
+	span := l.span(d, request, started)
+	q, err := ep.sign(d.id, d.event, request, started, span)
 	if err != nil {
+		end(span, egress.Response{Err: err}, false)
 		return outcome{state: ledger.Failed, err: err.Error()}
 	}
 	res := l.set.opts.Sender.Send(ctx, q)
-	if errors.Is(res.Err, egress.ErrNotPermitted) || res.Err != nil && ctx.Err() != nil {
+	abandoned := errors.Is(res.Err, egress.ErrNotPermitted) || res.Err != nil && ctx.Err() != nil
+	end(span, res, abandoned)
+	if abandoned {
 		return outcome{abandoned: true}
 	}
 	return l.judgeAttempt(d, started, res)
@@ -67,15 +72,18 @@ func (l *lane) keep(d *delivery, request *ledger.Request) {
 	}
 }
 
-// sign puts together what is sent: the rendered request, with the signatures
-// of this moment.
-func (ep *Endpoint) sign(id uuid.UUID, e *event.Event, request *ledger.Request, now time.Time) (*egress.Request, error) {
+// sign puts together what is sent: the rendered request, with the trace context
+// of span, which may be nil, and the signatures of this moment.
+func (ep *Endpoint) sign(id uuid.UUID, e *event.Event, request *ledger.Request, now time.Time, span *trace.Span) (*egress.Request, error) {
 	body := request.Body
 	if body == nil {
 		body = e.Payload
 	}
 	header := append(make(egress.Header, 0, len(request.Headers)+3), request.Headers...)
 	q := &egress.Request{Method: request.Method, URL: ep.URL, Header: header, Body: body, Timeout: ep.Timeout, Target: ep.Target}
+	if span != nil {
+		ep.mark(&q.Header, span)
+	}
 	for _, s := range ep.Signatures {
 		if err := s.Sign(q, id, now); err != nil {
 			return nil, fmt.Errorf("sign: %w", err)

@@ -117,7 +117,8 @@ func BenchmarkAttempt(b *testing.B) {
 		name    string
 		ordered bool
 		buffer  int
-	}{{"ordering none", false, 16 << 20}, {"ordering key", true, 16 << 20}, {"one after the other", false, 1}} {
+		traced  bool
+	}{{"ordering none", false, 16 << 20, false}, {"ordering key", true, 16 << 20, false}, {"one after the other", false, 1, false}, {"traced", false, 16 << 20, true}} {
 		b.Run(bb.name, func(b *testing.B) {
 			ep := benchEndpoint(b, func(ep *Endpoint) {
 				ep.Ordered = bb.ordered
@@ -128,6 +129,9 @@ func BenchmarkAttempt(b *testing.B) {
 				Endpoints: []*Endpoint{ep}, Store: c, Sender: answering{}, Permit: func() bool { return true },
 				Buffer: int64(bb.buffer), MaxHold: time.Minute, Meter: noMeter{}, Logger: slog.New(slog.DiscardHandler),
 			}, nil, nil)
+			if bb.traced {
+				set.opts.Tracer, _ = startTracer(b)
+			}
 			set.Passed()
 			ctx, cancel := context.WithCancel(b.Context())
 			ended := make(chan struct{})

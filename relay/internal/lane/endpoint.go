@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,12 +31,18 @@ type Endpoint struct {
 	Timeout     time.Duration  // one attempt
 	Retry       Retry
 	Pause       Pause
+	Traced      bool // an event's tracestate is passed on beside its traceparent
 	Ordered     bool // the events of one key one after the other
 	Concurrency int
 	RateLimit   float64 // requests a second; 0 for none
 
 	shown shownURL // URL for templates
 	plain plain
+}
+
+// sets reports whether the endpoint has a header of this name, in any spelling.
+func (ep *Endpoint) sets(name string) bool {
+	return slices.ContainsFunc(ep.Headers, func(h Header) bool { return strings.EqualFold(h.Name, name) })
 }
 
 // Header is a header whose value is rendered for each delivery.

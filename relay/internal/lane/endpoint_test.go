@@ -98,6 +98,11 @@ func TestRender(t *testing.T) {
 			headers: [][2]string{{"Content-Type", "application/json"}, {"X-Event", "submitted"}, {"User-Agent", "test"}, {"Traceparent", "00-1-2-01"}},
 		},
 		{
+			name:    "a trace context of its own",
+			change:  func(ep *Endpoint) { ep.Headers = []Header{{"traceparent", template(t, "00-3-4-01")}} },
+			headers: [][2]string{{"Content-Type", "application/json"}, {"traceparent", "00-3-4-01"}, {"User-Agent", "test"}},
+		},
+		{
 			name:   "a header with a line break",
 			change: func(ep *Endpoint) { ep.Headers = []Header{{"X-Event", template(t, `{{ index .Event.Headers "x" }}`)}} },
 			err:    "render header X-Event: the value holds a control character, e.g. a line break",

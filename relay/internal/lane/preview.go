@@ -21,5 +21,5 @@ func (ep *Endpoint) Preview(id uuid.UUID, e *event.Event, now time.Time, headers
 	}
 	own := *request // it may be every delivery's
 	own.Headers = slices.Concat(request.Headers, headers)
-	return ep.sign(id, e, &own, now)
+	return ep.sign(id, e, &own, now, nil)
 }

@@ -38,7 +38,7 @@ func (ep *Endpoint) render(id uuid.UUID, e *event.Event) (*ledger.Request, error
 			return nil, err
 		}
 	}
-	trace, err := v.traceparent()
+	parent, state, err := v.traceContext()
 	if err != nil {
 		return nil, err
 	}
@@ -46,11 +46,14 @@ func (ep *Endpoint) render(id uuid.UUID, e *event.Event) (*ledger.Request, error
 	if err != nil {
 		return nil, fmt.Errorf("render body: %w", err)
 	}
-	if plain.Headers != nil && trace == "" && body == nil {
+	if plain.Headers != nil && parent == "" && body == nil {
 		return plain, nil
 	}
-	if trace != "" {
-		headers = append(slices.Clip(headers), [2]string{"Traceparent", trace})
+	if parent != "" {
+		headers = append(slices.Clip(headers), [2]string{"Traceparent", parent})
+	}
+	if state != "" {
+		headers = append(headers, [2]string{"Tracestate", state})
 	}
 	return &ledger.Request{Method: ep.Method, Headers: headers, Body: body}, nil
 }
@@ -196,16 +199,24 @@ func (v *view) header(h Header) (string, error) {
 	return value, nil
 }
 
-// traceparent returns the event's trace context, which is passed on.
-func (v *view) traceparent() (string, error) {
+// traceContext returns the event's traceparent and tracestate, which are passed
+// on: "" where there is none or the endpoint has a header of its own for it.
+func (v *view) traceContext() (parent, state string, err error) {
 	headers, err := v.headers()
-	if err != nil {
-		return "", err
+	if err != nil || len(headers) == 0 {
+		return "", "", err
 	}
-	if value := headers["traceparent"]; validHeaderValue(value) && len(value) <= maxHeader {
-		return value, nil
+	if parent = headers["traceparent"]; !passable(parent) || v.endpoint.sets("Traceparent") {
+		return "", "", nil
 	}
-	return "", nil
+	if state = headers["tracestate"]; !v.endpoint.Traced || !passable(state) || v.endpoint.sets("Tracestate") {
+		state = ""
+	}
+	return parent, state, nil
+}
+
+func passable(value string) bool {
+	return value != "" && len(value) <= maxHeader && validHeaderValue(value)
 }
 
 // payload returns the payload as templates see it: as the transforms left it,

@@ -16,6 +16,7 @@ import (
 	"github.com/posthorn/posthorn/relay/internal/egress"
 	"github.com/posthorn/posthorn/relay/internal/event"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
+	"github.com/posthorn/posthorn/relay/internal/trace"
 	"github.com/posthorn/posthorn/transforms"
 )
 
@@ -58,6 +59,7 @@ type Options struct {
 	Buffer  int64         // bytes read and not yet settled, over all lanes
 	MaxHold time.Duration // how long one delivery may hold the slot, or one endpoint the reading
 	Meter   Meter
+	Tracer  *trace.Tracer // nil: no attempt is traced
 	Logger  *slog.Logger
 	// Chains finds the transforms for events of a type: nil for none. It may
 	// find other ones from one call to the next; those before are retired then.
