@@ -17,7 +17,7 @@ func TestComposeExamplesDeliver(t *testing.T) {
 	}
 	for _, example := range []string{"compose", "byro", "danbyte", "bindbee", "offly"} {
 		t.Run(example, func(t *testing.T) {
-			s := newStack(t, map[string]string{"POSTHORN_IMAGE": relayImage})
+			s := newStack(t, map[string]string{"POSTHORN_IMAGE": relayImage, "POSTHORN_VERSION": testedVersion})
 			s.files = []string{filepath.Join(clone, "examples", example, "compose.yaml")}
 			begin := time.Now()
 			s.compose("up", "--build", "--detach")

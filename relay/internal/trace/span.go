@@ -21,7 +21,6 @@ import (
 // The bounds on the texts of a span.
 const (
 	maxText  = 256
-	maxURL   = 2048
 	maxState = 512 // of a tracestate; W3C asks to pass on so much
 )
 
@@ -77,7 +76,7 @@ func (a *Attempt) attributes() []attribute.KeyValue {
 	all := append(make([]attribute.KeyValue, 0, 16),
 		semconv.HTTPRequestMethodKey.String(a.Method),
 		semconv.ServerAddress(text(host, maxText)),
-		semconv.URLFull(text(shown(a.URL), maxURL)),
+		semconv.URLScheme(a.URL.Scheme), // not the whole URL: many have a secret in their path
 		attribute.String("posthorn.endpoint", text(a.Endpoint, maxText)),
 		attribute.String("posthorn.delivery.id", a.Delivery.String()),
 		attribute.String("posthorn.event.id", a.Event.String()),
@@ -119,13 +118,6 @@ func (s *Span) End(o Outcome) {
 		s.span.SetStatus(codes.Error, text(o.Reason, maxText))
 	}
 	s.span.End(api.WithTimestamp(o.End))
-}
-
-// shown returns u without user, query and fragment.
-func shown(u *url.URL) string {
-	plain := *u
-	plain.User, plain.RawQuery, plain.ForceQuery, plain.Fragment, plain.RawFragment = nil, "", false, "", ""
-	return plain.String()
 }
 
 // address returns the host and port of u; port 0 if it is not known.

@@ -104,7 +104,7 @@ func start(t testing.TB, address string, change func(*Options)) *Tracer {
 
 func attempt(t testing.TB) Attempt {
 	t.Helper()
-	u, err := url.Parse("https://user:hunter2@erp.acme.example/hooks?key=hunter2#hunter2")
+	u, err := url.Parse("https://user:hunter2@erp.acme.example/hunter2?key=hunter2#hunter2")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func TestSpanSaysWhatCameOfAnAttempt(t *testing.T) {
 		"error.type=500", "http.request.method=POST", "http.request.resend_count=1", "http.response.status_code=500",
 		"posthorn.attempt=2", "posthorn.delivery.id=0198f1d2-0000-7000-8000-000000000001", "posthorn.endpoint=erp",
 		"posthorn.event.id=0198f1d2-0000-7000-8000-000000000002", "posthorn.event.type=pr.submitted", "posthorn.seconds_since_commit=2", "posthorn.tenant=acme",
-		"server.address=erp.acme.example", "server.port=443", "url.full=https://erp.acme.example/hooks",
+		"server.address=erp.acme.example", "server.port=443", "url.scheme=https",
 	}
 	if diff := cmp.Diff(want, attributes(got.GetAttributes())); diff != "" {
 		t.Errorf("want -, got +:\n%s", diff)
