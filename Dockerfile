@@ -14,8 +14,10 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=unknown
-RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION}" \
+# The compiler's cache goes with the step: no later one needs it.
+RUN CGO_ENABLED=0 GOCACHE=/tmp/go-build go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION}" \
         -o /root-fs/usr/local/bin/posthorn ./cmd/posthorn && \
+    rm -rf /tmp/go-build && \
     mkdir -p /root-fs/etc/posthorn /root-fs/etc/ssl/certs /root-fs/plugins && \
     mkdir -m 1777 /root-fs/tmp && \
     cp /etc/ssl/certs/ca-certificates.crt /root-fs/etc/ssl/certs/

@@ -22,8 +22,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx); err != nil && ctx.Err() == nil {
+	err := run(ctx)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "app:", err)
 		os.Exit(1)
 	}
@@ -46,6 +47,9 @@ func run(ctx context.Context) error {
 	defer second.Stop()
 	for n := 1; ; n++ {
 		if err := submit(ctx, conn, 100*n, n%4 == 0); err != nil {
+			if ctx.Err() != nil {
+				return nil // stopped
+			}
 			return err
 		}
 		select {

@@ -60,7 +60,7 @@ func (t *Tracer) Begin(a Attempt) *Span {
 		parent = parent.WithTraceState(api.TraceState{})
 	}
 	ctx := api.ContextWithRemoteSpanContext(context.WithValue(context.Background(), eventKey{}, a.Event), parent)
-	ctx, span := t.tracer.Start(ctx, "deliver "+text(a.Type, maxText), api.WithTimestamp(a.Start), api.WithSpanKind(api.SpanKindClient))
+	ctx, span := t.tracer.Start(ctx, "deliver "+text(a.Type), api.WithTimestamp(a.Start), api.WithSpanKind(api.SpanKindClient))
 	if !span.IsRecording() {
 		return nil
 	}
@@ -75,12 +75,12 @@ func (a *Attempt) attributes() []attribute.KeyValue {
 	host, port := address(a.URL)
 	all := append(make([]attribute.KeyValue, 0, 16),
 		semconv.HTTPRequestMethodKey.String(a.Method),
-		semconv.ServerAddress(text(host, maxText)),
+		semconv.ServerAddress(text(host)),
 		semconv.URLScheme(a.URL.Scheme), // not the whole URL: many have a secret in their path
-		attribute.String("posthorn.endpoint", text(a.Endpoint, maxText)),
+		attribute.String("posthorn.endpoint", text(a.Endpoint)),
 		attribute.String("posthorn.delivery.id", a.Delivery.String()),
 		attribute.String("posthorn.event.id", a.Event.String()),
-		attribute.String("posthorn.event.type", text(a.Type, maxText)),
+		attribute.String("posthorn.event.type", text(a.Type)),
 		attribute.Int("posthorn.attempt", a.Number),
 		attribute.Float64("posthorn.seconds_since_commit", a.Start.Sub(a.Committed).Seconds()),
 	)
@@ -88,7 +88,7 @@ func (a *Attempt) attributes() []attribute.KeyValue {
 		all = append(all, semconv.ServerPort(port))
 	}
 	if a.Tenant != "" {
-		all = append(all, attribute.String("posthorn.tenant", text(a.Tenant, maxText)))
+		all = append(all, attribute.String("posthorn.tenant", text(a.Tenant)))
 	}
 	if a.Number > 1 {
 		all = append(all, semconv.HTTPRequestResendCount(a.Number-1))
@@ -115,7 +115,7 @@ func (s *Span) End(o Outcome) {
 	}
 	if o.Failure != "" {
 		s.span.SetAttributes(semconv.ErrorTypeKey.String(o.Failure))
-		s.span.SetStatus(codes.Error, text(o.Reason, maxText))
+		s.span.SetStatus(codes.Error, text(o.Reason))
 	}
 	s.span.End(api.WithTimestamp(o.End))
 }
@@ -133,10 +133,10 @@ func address(u *url.URL) (host string, port int) {
 	return u.Hostname(), port
 }
 
-// text returns at most n bytes of s, as UTF-8: OTLP knows no other texts, and
+// text returns at most maxText bytes of s, as UTF-8: OTLP knows no other texts, and
 // a collector takes none of a batch in which one is not.
-func text(s string, n int) string {
-	return strings.ToValidUTF8(s[:min(len(s), n)], "")
+func text(s string) string {
+	return strings.ToValidUTF8(s[:min(len(s), maxText)], "")
 }
 
 // eventKey is the key of a context's value: the uuid.UUID of the event.
