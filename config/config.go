@@ -31,7 +31,7 @@ type Config struct {
 	Database    Database           `koanf:"database" doc:"The application's database."`
 	Source      Source             `koanf:"source" doc:"The outbox that events are read from."`
 	Ledger      Ledger             `koanf:"ledger" doc:"The record of what was delivered."`
-	HTTP        HTTP               `koanf:"http" doc:"Health and metrics."`
+	HTTP        HTTP               `koanf:"http" doc:"Health, metrics and the HTTP API."`
 	Egress      Egress             `koanf:"egress" doc:"Where requests may go."`
 	Log         Log                `koanf:"log" doc:"Logging."`
 	Traces      Traces             `koanf:"traces" doc:"Spans of attempts, for an OpenTelemetry collector."`
@@ -89,10 +89,23 @@ type Ledger struct {
 	Bodies string `koanf:"bodies" enum:"all,failed,none" doc:"Which final deliveries keep their request and payload. Without them a retry by hand renders again."`
 }
 
-// HTTP says where health and metrics are served.
+// HTTP says where health, metrics and the HTTP API are served, and to whom.
 type HTTP struct {
 	// Listen is host:port.
-	Listen string `koanf:"listen" doc:"Address of health and metrics, as host:port."`
+	Listen string `koanf:"listen" doc:"Address of health, metrics and API, as host:port."`
+	// Hosts are names and addresses without port, as they were written.
+	Hosts []string `koanf:"hosts" maxitems:"100" doc:"Host names and addresses, without port, by which the API may be asked, beside loopback ones and that of listen."`
+	// Tokens is empty for no API.
+	Tokens []Token `koanf:"tokens" maxitems:"100" doc:"Who may use the API; none: nobody."`
+}
+
+// Token is what a user of the HTTP API proves who it is by.
+type Token struct {
+	Name string `koanf:"name" required:"true" doc:"Who uses it, for the audit: 1 to 63 letters, digits and ._@-. Unique."`
+	// Role is "viewer", "operator" or "admin".
+	Role string `koanf:"role" required:"true" enum:"viewer,operator,admin" doc:"viewer sees; operator also pauses, resumes, retries, tests and sees payloads; admin may all."`
+	// Token is what stands after "Bearer ".
+	Token Secret `koanf:"token" required:"true" doc:"The token: 24 to 512 letters, digits and signs without spaces, such as openssl rand -hex 32 makes."`
 }
 
 // Egress says which addresses requests may reach.

@@ -61,8 +61,11 @@ func TestEveryKeyIsReadAlikeInAllFormats(t *testing.T) {
 			Retention: 48 * time.Hour, Buffer: 32 << 20, MaxHold: 5 * time.Second,
 		},
 		Ledger: Ledger{URL: "host=ledger.acme.example dbname=ledger user=relay", Retention: 240 * time.Hour, Bodies: "all"},
-		HTTP:   HTTP{Listen: ":9090"},
-		Log:    Log{Level: "debug", Format: "json"},
+		HTTP: HTTP{Listen: ":9090", Hosts: []string{"posthorn.acme.example", "::1"}, Tokens: []Token{
+			{Name: "ops@acme", Role: "operator", Token: "hunter2-000102030405060708"},
+			{Name: "page", Role: "viewer", Token: "own-secret-000102030405060708"},
+		}},
+		Log: Log{Level: "debug", Format: "json"},
 		Traces: Traces{
 			URL: "https://relay:hunter2@collector.acme.example:4318", Headers: map[string]Secret{"Authorization": "hunter2", "X-Scope": "own-secret"},
 			Service: "webhooks", Sample: 0.25,
@@ -394,13 +397,14 @@ func TestTheExampleOfTheDesignLoads(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir("testdata/app")
-	cfg, err := LoadWithFiles(design, []string{"DATABASE_URL=postgres://h/db", "ACME_KEY=tenant", "ACME_SECRET=own"})
+	cfg, err := LoadWithFiles(design, []string{"DATABASE_URL=postgres://h/db", "ACME_KEY=tenant", "ACME_SECRET=own", "POSTHORN_TOKEN=000102030405060708090a0b"})
 	if err != nil {
 		t.Fatalf("load: %v", err)
 	}
 	want := Default()
 	want.Database = Database{URL: "postgres://h/db", ReplicationURL: "postgres://h/db"}
 	want.Ledger.URL = "postgres://h/db"
+	want.HTTP.Tokens = []Token{{Name: "ops", Role: "admin", Token: "000102030405060708090a0b"}}
 	got := *cfg
 	got.Profiles, got.Events, got.Tenants, got.Plugins, got.Transforms, got.Endpoints = nil, nil, nil, nil, nil, nil
 	if diff := cmp.Diff(want, &got, ignoreOrigin, cmpopts.EquateEmpty()); diff != "" {

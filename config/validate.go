@@ -5,11 +5,9 @@ import (
 	"io/fs"
 	"maps"
 	"mime"
-	"net"
 	"net/netip"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
 
@@ -40,7 +38,7 @@ func (v *validator) validate(root place) {
 		v.problems.add(root.field("ledger").field("retention"), "must be at least source.retention (%s), got %s",
 			shortDuration(v.cfg.Source.Retention), shortDuration(v.cfg.Ledger.Retention))
 	}
-	v.listen(root.field("http").field("listen"), v.cfg.HTTP.Listen)
+	v.http(root.field("http"))
 	v.prefixes(root.field("egress").field("allow"), v.cfg.Egress.Allow)
 	v.prefixes(root.field("egress").field("deny"), v.cfg.Egress.Deny)
 	v.proxy(root.field("egress").field("proxy"), v.cfg.Egress.Proxy)
@@ -139,16 +137,6 @@ func isIdentifier(name string) bool {
 
 func isPrintable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
-}
-
-func (v *validator) listen(p place, address string) {
-	_, port, err := net.SplitHostPort(address)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	if err != nil {
-		v.problems.add(p, "must be host:port such as 127.0.0.1:8080, got %s", shown(p.node))
-	}
 }
 
 func (v *validator) prefixes(p place, prefixes []netip.Prefix) {
