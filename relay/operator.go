@@ -98,12 +98,12 @@ func (o *Operator) takesRetry(id uuid.UUID) (ordered bool, err error) {
 		switch {
 		case ep.ID != id:
 		case !ep.Enabled:
-			return false, fmt.Errorf("its endpoint %s is disabled: enable it first", ep.Name)
+			return false, ledger.Refused("its endpoint %s is disabled: enable it first", ep.Name)
 		default:
 			return o.ordered[id], nil
 		}
 	}
-	return false, fmt.Errorf("its endpoint %s is not in the configuration", id)
+	return false, ledger.Refused("its endpoint %s is not in the configuration", id)
 }
 
 // original reads an event's row from the outbox again.
@@ -111,7 +111,7 @@ func (o *Operator) original(ctx context.Context, id uuid.UUID) (ledger.Original,
 	row, err := o.databases.source.Row(ctx, id)
 	switch {
 	case errors.Is(err, tail.ErrRowMissing):
-		return ledger.Original{}, errors.New("its payload was not kept (ledger.bodies), and its row is gone from the outbox")
+		return ledger.Original{}, ledger.Refused("its payload was not kept (ledger.bodies), and its row is gone from the outbox")
 	case err != nil:
 		return ledger.Original{}, fmt.Errorf("its payload was not kept (ledger.bodies), and its row cannot be read from the outbox: %w", err)
 	}

@@ -9,12 +9,22 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/posthorn/posthorn/relay/internal/event"
 )
 
 // ErrUnknownDelivery reports that no delivery of that id stands in the ledger.
 var ErrUnknownDelivery = errors.New("no such delivery")
+
+// RefusedError reports that nobody can do to a delivery what was asked for as
+// it stands, and why, without fault of the database. Test for it with errors.As.
+type RefusedError struct{ Why string }
+
+func (e *RefusedError) Error() string { return e.Why }
+
+// Refused returns a *RefusedError.
+func Refused(format string, args ...any) error { return &RefusedError{fmt.Sprintf(format, args...)} }
 
 // Filter says which deliveries List returns. A zero field matches all.
 type Filter struct {
@@ -25,6 +35,14 @@ type Filter struct {
 	Event    uuid.UUID
 	Since    time.Duration // committed within so long
 	Limit    int           // at most so many, the newest first
+	After    Cursor        // those that a list has after this one
+}
+
+// Cursor is where a delivery stands in lists: the newest event's stand first,
+// and of one moment those with the highest ids.
+type Cursor struct {
+	CreatedAt time.Time // commit time of the event, whole microseconds
+	ID        uuid.UUID
 }
 
 // Delivery is a delivery as operators see it.
@@ -63,12 +81,14 @@ const (
 	listConditions = `LEFT JOIN posthorn.endpoints e ON e.id = d.endpoint_id
 WHERE ($1 = '' OR d.state = $1) AND ($2 = '' OR e.name = $2 OR d.endpoint_id::text = $2) AND ($3 = '' OR d.tenant = $3) AND ($4 = '' OR d.type = $4)
   AND ($5::uuid IS NULL OR d.event_id = $5) AND ($6::bigint = 0 OR d.created_at >= now() - $6 * interval '1 microsecond')
-ORDER BY d.created_at DESC, d.id LIMIT $7`
+  AND (d.created_at, d.id) < ($8, $9)
+ORDER BY d.created_at DESC, d.id DESC LIMIT $7`
+	// sqlList reads the index of the primary key backwards from a place.
 	sqlList = `SELECT * FROM (
   (SELECT ` + pendingColumns + ` FROM posthorn.pending d ` + listConditions + `) UNION ALL
   (SELECT ` + finalColumns + ` FROM posthorn.deliveries d ` + listConditions + `)
 ) AS l(id, state, endpoint, endpoint_id, event_id, type, tenant, key, created_at, attempts, status, error, reason, due_at, finished_at)
-ORDER BY created_at DESC, id LIMIT $7`
+ORDER BY created_at DESC, id DESC LIMIT $7`
 )
 
 // List returns the deliveries that match f, the newest event's first.
@@ -77,7 +97,11 @@ func (l *Ledger) List(ctx context.Context, f Filter) ([]Delivery, error) {
 	if f.Event != uuid.Nil {
 		eventID = &f.Event
 	}
-	rows, err := l.pool.Query(ctx, sqlList, string(f.State), f.Endpoint, f.Tenant, f.Type, eventID, microseconds(f.Since), f.Limit)
+	after := pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}
+	if f.After != (Cursor{}) {
+		after = pgtype.Timestamptz{Time: f.After.CreatedAt, Valid: true}
+	}
+	rows, err := l.pool.Query(ctx, sqlList, string(f.State), f.Endpoint, f.Tenant, f.Type, eventID, microseconds(f.Since), f.Limit, after, f.After.ID)
 	if err != nil {
 		return nil, fmt.Errorf("list deliveries: %w", err)
 	}
@@ -184,7 +208,8 @@ const sqlAudit = `INSERT INTO posthorn.audit (actor, action, subject, detail) VA
 
 // Retry makes a delivery due now: one that is pending, or a final one, which
 // is pending again. It returns whether it will be rendered again, because its
-// request was not kept or never rendered. One that is being sent is an error.
+// request was not kept or never rendered. One that takes no retry as it stands,
+// because it is being sent for example, is a *RefusedError.
 func (l *Ledger) Retry(ctx context.Context, r Retry) (again bool, err error) {
 	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
 		epoch, err := l.lockSlot(ctx, tx) // the writer removes payloads that nothing pending names
@@ -202,9 +227,9 @@ func (l *Ledger) Retry(ctx context.Context, r Retry) (again bool, err error) {
 			state, endpoint, again, err = reopen(ctx, tx, r, epoch)
 		case err != nil:
 		case state == Sending:
-			err = errors.New("it is being sent")
+			err = Refused("it is being sent")
 		case waits:
-			err = errors.New("it waits for an earlier event of its key")
+			err = Refused("it waits for an earlier event of its key")
 		default:
 			if _, err = r.takes(ctx, tx, endpoint); err == nil {
 				_, err = tx.Exec(ctx, sqlRetryPending, r.ID)
@@ -262,7 +287,7 @@ func reopen(ctx context.Context, tx pgx.Tx, r Retry, epoch int64) (state State, 
 		return state, endpoint, again, err
 	}
 	if e.Type == "" { // see Record.bare
-		return state, endpoint, again, errors.New("the ledger could not keep the event")
+		return state, endpoint, again, Refused("the ledger could not keep the event")
 	}
 	if eventCreated != nil {
 		createdAt = *eventCreated

@@ -96,6 +96,42 @@ func TestListFindsPendingAndFinalDeliveriesNewestFirst(t *testing.T) {
 	}
 }
 
+func TestPagesOfAListAreTheWholeList(t *testing.T) {
+	l := acquire(t, open(t))
+	var records []*Record
+	for n := range 7 {
+		r := newRecord(n+1, []State{Pending, Delivered}[n%2])
+		r.Event.CommittedAt = committed.Add(time.Duration(n/4) * time.Microsecond) // several at one moment, in both tables
+		records = append(records, r)
+	}
+	if err := write(t, l, &positions{}, records...); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := l.List(t.Context(), Filter{Limit: 10})
+	if err != nil || len(whole) != len(records) {
+		t.Fatalf("%d in the list: %v", len(whole), err)
+	}
+	for _, size := range []int{1, 2, 3, 7} {
+		var pages []Delivery
+		f := Filter{Limit: size}
+		for {
+			page, err := l.List(t.Context(), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(page) == 0 {
+				break
+			}
+			pages = append(pages, page...)
+			last := page[len(page)-1]
+			f.After = Cursor{CreatedAt: last.CreatedAt, ID: last.ID}
+		}
+		if diff := cmp.Diff(whole, pages); diff != "" {
+			t.Errorf("pages of %d (-want +got):\n%s", size, diff)
+		}
+	}
+}
+
 func TestShowReturnsAllThatIsKept(t *testing.T) {
 	l, records := filled(t)
 	r := records[3]

@@ -139,7 +139,7 @@ func takesRetry(ctx context.Context, tx pgx.Tx, endpoint uuid.UUID) error {
 	if e.Reason != "" {
 		why = " (" + e.Reason + ")"
 	}
-	return fmt.Errorf("its endpoint %s is %s%s: resume it first: %s", e.Name, e.State, why, ResumeCommand(e.Name))
+	return Refused("its endpoint %s is %s%s: resume it first: %s", e.Name, e.State, why, ResumeCommand(e.Name))
 }
 
 // act calls do with an endpoint that operators may turn.
