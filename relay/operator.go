@@ -42,7 +42,20 @@ type Operator struct {
 // OpenOperator returns an operator of the configuration's ledger. It connects
 // to nothing yet, and reads no file: an operator may have none of the relay's.
 func OpenOperator(cfg *config.Config) (*Operator, error) {
-	o := &Operator{ordered: make(map[uuid.UUID]bool)}
+	d, err := openDatabases(cfg)
+	if err != nil {
+		return nil, err
+	}
+	o, err := newOperator(cfg, d)
+	if err != nil {
+		d.close()
+	}
+	return o, err
+}
+
+// newOperator returns an operator of the configuration's endpoints on d.
+func newOperator(cfg *config.Config, d *databases) (*Operator, error) {
+	o := &Operator{databases: d, ordered: make(map[uuid.UUID]bool)}
 	for i := range cfg.Endpoints {
 		c := &cfg.Endpoints[i]
 		ep, err := identify(c)
@@ -51,10 +64,6 @@ func OpenOperator(cfg *config.Config) (*Operator, error) {
 		}
 		o.endpoints = append(o.endpoints, ep)
 		o.ordered[ep.ID] = c.Ordering == "key"
-	}
-	var err error
-	if o.databases, err = openDatabases(cfg); err != nil {
-		return nil, err
 	}
 	o.ledger = ledger.New(o.databases.ledger, cfg.Source.Slot, ledger.Bodies(cfg.Ledger.Bodies), slog.New(slog.DiscardHandler))
 	return o, nil

@@ -33,6 +33,8 @@ type Relay struct {
 	logger    *slog.Logger
 	databases *databases
 	metrics   *admin.Metrics
+	api       *admin.API
+	control   *control            // of the API; nil without tokens
 	lease     *tail.Lease         // whether the slot is ours
 	tracer    *trace.Tracer       // nil without traces, and before Run
 	holder    string              // how the ledger names this process
@@ -67,6 +69,10 @@ func New(cfg *config.Config, version string, logger *slog.Logger) (*Relay, error
 	r.holder = fmt.Sprintf("%s/%d", host, os.Getpid())
 	r.role.Store(admin.RoleConnecting)
 	r.metrics = admin.NewMetrics(version, r.snapshot)
+	if err := r.newAPI(cfg); err != nil {
+		r.databases.close()
+		return nil, err
+	}
 	return r, nil
 }
 
@@ -77,8 +83,11 @@ func New(cfg *config.Config, version string, logger *slog.Logger) (*Relay, error
 // cannot mend: a *PluginsError where plugins cannot start.
 func (r *Relay) Run(ctx context.Context) error {
 	defer r.databases.close()
+	if r.control != nil {
+		defer r.control.databases.close()
+	}
 	defer func() { r.client.Close() }() // of the last setup
-	server, err := admin.Listen(ctx, r.cfg.HTTP.Listen, r.metrics, r.snapshot, r.logger)
+	server, err := admin.Listen(ctx, r.cfg.HTTP.Listen, r.metrics, r.snapshot, r.api, r.logger)
 	if err != nil {
 		return err
 	}
@@ -226,8 +235,14 @@ type databases struct {
 // poolSize bounds each pool: the writer, the lanes' queries and housekeeping.
 const poolSize = 8
 
-func openDatabases(cfg *config.Config) (*databases, error) {
-	source, err := openPool(cfg.Database.URL.Reveal())
+// openDatabases returns pools of as many connections as a relay needs. It
+// connects to nothing.
+func openDatabases(cfg *config.Config) (*databases, error) { return openDatabasesBounded(cfg, 0) }
+
+// openDatabasesBounded is openDatabases with at most so many connections a pool,
+// if that is not 0.
+func openDatabasesBounded(cfg *config.Config, connections int32) (*databases, error) {
+	source, err := openPool(cfg.Database.URL.Reveal(), connections)
 	if err != nil {
 		return nil, fmt.Errorf("open database.url: %w", err)
 	}
@@ -235,7 +250,7 @@ func openDatabases(cfg *config.Config) (*databases, error) {
 		Pool: source, Table: tail.ParseTable(cfg.Source.Table), Publication: cfg.Source.Publication, Slot: cfg.Source.Slot, Mapped: cfg.Source.Columns,
 	}}
 	if cfg.Ledger.URL != cfg.Database.URL {
-		if d.ledger, err = openPool(cfg.Ledger.URL.Reveal()); err != nil {
+		if d.ledger, err = openPool(cfg.Ledger.URL.Reveal(), connections); err != nil {
 			source.Close()
 			return nil, fmt.Errorf("open ledger.url: %w", err)
 		}
@@ -243,7 +258,7 @@ func openDatabases(cfg *config.Config) (*databases, error) {
 	return d, nil
 }
 
-func openPool(url string) (*pgxpool.Pool, error) {
+func openPool(url string, connections int32) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, err
@@ -255,7 +270,9 @@ func openPool(url string) (*pgxpool.Pool, error) {
 	if c.ConnConfig.ConnectTimeout == 0 {
 		c.ConnConfig.ConnectTimeout = 10 * time.Second
 	}
-	c.MaxConns = max(poolSize, c.MaxConns)
+	if c.MaxConns = max(poolSize, c.MaxConns); connections > 0 {
+		c.MaxConns = connections
+	}
 	// Background connects; a pool does not wait for the server.
 	return pgxpool.NewWithConfig(context.Background(), c)
 }

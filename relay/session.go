@@ -189,6 +189,7 @@ func (s *session) describe(snap *admin.Snapshot) {
 	if at := s.ledger.OldestUnwritten(); !at.IsZero() && (snap.OldestUnsettled.IsZero() || at.Before(snap.OldestUnsettled)) {
 		snap.OldestUnsettled = at
 	}
+	snap.Flushed = s.ledger.Flushed().String()
 	snap.Buffered = s.lanes.Buffered()
 	snap.LedgerBacklog = s.ledger.Backlog()
 	snap.LedgerDown = s.ledger.Unreachable()

@@ -37,6 +37,7 @@ type Snapshot struct {
 	Buffered        int64     // bytes read and not yet settled
 	LedgerBacklog   int       // outcomes that are not written yet
 	LedgerDown      bool      // the newest outcomes could not be written
+	Flushed         string    // the position that is recorded and confirmed; "" when it is not this relay's turn
 	OldestUnsettled time.Time // commit time; zero when everything is settled
 	SlotLag         int64     // bytes of WAL that are not confirmed
 	SlotRetained    int64     // bytes of WAL that Postgres keeps for the slot

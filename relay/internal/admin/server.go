@@ -1,5 +1,5 @@
-// Package admin is what people and machines ask the relay by HTTP: health and
-// metrics.
+// Package admin is what people and machines ask the relay by HTTP: health,
+// metrics and the API for operators.
 package admin
 
 import (
@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -22,19 +23,21 @@ const (
 	RoleConnecting = "connecting" // Postgres was not reached yet
 )
 
-// Server answers /healthz, /readyz and /metrics.
+// Server answers /healthz, /readyz, /metrics and what is under /api.
 type Server struct {
 	listener net.Listener
 	http     *http.Server
+	working  sync.RWMutex // held for reading while a request is answered
+	stopped  bool         // no more are
 }
 
 // Listen opens address, so that a port in use is an error before anything
 // else starts.
-func Listen(ctx context.Context, address string, metrics *Metrics, snapshot func() Snapshot, logger *slog.Logger) (*Server, error) {
+func Listen(ctx context.Context, address string, metrics *Metrics, snapshot func() Snapshot, api http.Handler, logger *slog.Logger) (*Server, error) {
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listen for health and metrics: %w: choose another http.listen", err)
+		return nil, fmt.Errorf("listen for health, metrics and API: %w: choose another http.listen", err)
 	}
 	mux := http.NewServeMux()
 	// A process that answers is alive, and a relay that waits for the slot or
@@ -50,10 +53,24 @@ func Listen(ctx context.Context, address string, metrics *Metrics, snapshot func
 	mux.HandleFunc("GET /healthz", health)
 	mux.HandleFunc("GET /readyz", health)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics.registry, promhttp.HandlerOpts{}))
-	return &Server{listener: listener, http: &http.Server{
-		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+	mux.Handle("/api/", api)
+	s := &Server{listener: listener}
+	s.http = &http.Server{
+		Handler: s.whileRunning(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-	}}, nil
+	}
+	return s, nil
+}
+
+// whileRunning returns a handler that Run can wait for.
+func (s *Server) whileRunning(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.working.RLock()
+		defer s.working.RUnlock()
+		if !s.stopped {
+			next.ServeHTTP(w, r)
+		}
+	})
 }
 
 // Health is what /healthz and /readyz answer.
@@ -66,8 +83,9 @@ type Health struct {
 // Addr returns the address that is listened on.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// Run serves until ctx ends.
+// Run serves until ctx ends, which ends what is being done for requests, too.
 func (s *Server) Run(ctx context.Context) error {
+	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -77,7 +95,10 @@ func (s *Server) Run(ctx context.Context) error {
 	err := s.http.Serve(s.listener) // returns only once Close was called, or on an error of the listener
 	if errors.Is(err, http.ErrServerClosed) {
 		<-stopped
+		s.working.Lock()
+		s.stopped = true
+		s.working.Unlock()
 		return nil
 	}
-	return fmt.Errorf("serve health and metrics: %w", err)
+	return fmt.Errorf("serve health, metrics and API: %w", err)
 }

@@ -1,0 +1,275 @@
+package relay
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"github.com/posthorn/posthorn/config"
+	"github.com/posthorn/posthorn/relay/internal/admin"
+	"github.com/posthorn/posthorn/relay/internal/ledger"
+)
+
+// control is what the HTTP API speaks to: an operator of the configuration
+// that the relay runs with, beside the relay's own connections, so that no
+// question of many can keep the relay from its work.
+type control struct {
+	version   string
+	databases *databases
+	running   func() (*config.Config, map[string]string) // and the schemas of its catalogue as they were read
+
+	mu  sync.Mutex
+	now *Operator // of the configuration that ran when it was last asked for
+	cfg *config.Config
+}
+
+// controlConnections bounds the connections that the API's requests share.
+const controlConnections = 4
+
+// newControl returns what the API of a configuration speaks to. It connects to
+// nothing yet.
+func newControl(cfg *config.Config, version string, running func() (*config.Config, map[string]string)) (*control, error) {
+	d, err := openDatabasesBounded(cfg, controlConnections)
+	if err != nil {
+		return nil, err
+	}
+	return &control{version: version, databases: d, running: running}, nil
+}
+
+// operator returns the operator for the endpoints that the relay runs with now,
+// and their configuration.
+func (c *control) operator() (*Operator, *config.Config, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cfg, _ := c.running()
+	if c.now == nil || c.cfg != cfg {
+		o, err := newOperator(cfg, c.databases)
+		if err != nil {
+			return nil, nil, err
+		}
+		c.now, c.cfg = o, cfg
+	}
+	return c.now, c.cfg, nil
+}
+
+// Endpoints implements admin.Control.
+func (c *control) Endpoints(ctx context.Context, removed bool) ([]EndpointStatus, error) {
+	o, _, err := c.operator()
+	if err != nil {
+		return nil, err
+	}
+	return o.Endpoints(ctx, removed)
+}
+
+// Pause implements admin.Control.
+func (c *control) Pause(ctx context.Context, endpoint, reason, actor string) (*TurnedEndpoint, error) {
+	o, _, err := c.operator()
+	if err != nil {
+		return nil, err
+	}
+	return o.Pause(ctx, endpoint, reason, actor)
+}
+
+// Resume implements admin.Control.
+func (c *control) Resume(ctx context.Context, endpoint, reason, actor string) (*TurnedEndpoint, error) {
+	o, _, err := c.operator()
+	if err != nil {
+		return nil, err
+	}
+	return o.Resume(ctx, endpoint, reason, actor)
+}
+
+// List implements admin.Control.
+func (c *control) List(ctx context.Context, f DeliveryFilter) ([]Delivery, error) {
+	o, _, err := c.operator()
+	if err != nil {
+		return nil, err
+	}
+	return o.List(ctx, f)
+}
+
+// Show implements admin.Control.
+func (c *control) Show(ctx context.Context, id uuid.UUID) (*DeliveryDetail, error) {
+	o, cfg, err := c.operator()
+	if err != nil {
+		return nil, err
+	}
+	d, err := o.Show(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	mask := strings.NewReplacer() // the endpoint may be gone
+	for i := range o.endpoints {
+		if o.endpoints[i].ID == d.EndpointID {
+			mask = maskOf(&cfg.Endpoints[i])
+		}
+	}
+	if r := d.Request; r != nil {
+		if r.Body != nil {
+			r.Body = []byte(mask.Replace(string(r.Body)))
+		}
+		for i, h := range r.Headers {
+			r.Headers[i][1] = mask.Replace(h[1])
+			if config.IsCredentialHeader(h[0]) {
+				r.Headers[i][1] = masked
+			}
+		}
+	}
+	for i := range d.Tries {
+		d.Tries[i].Response = []byte(mask.Replace(string(d.Tries[i].Response)))
+	}
+	return d, nil
+}
+
+// Retry implements admin.Control.
+func (c *control) Retry(ctx context.Context, id uuid.UUID, actor string) (again bool, err error) {
+	o, _, err := c.operator()
+	if err != nil {
+		return false, err
+	}
+	return o.Retry(ctx, id, actor)
+}
+
+// Test implements admin.Control.
+func (c *control) Test(ctx context.Context, endpoint, eventType string, payload []byte) (*admin.TestResult, error) {
+	o, cfg, err := c.operator()
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(o.endpoints, func(ep ledger.Endpoint) bool { return ep.Name == endpoint })
+	if i < 0 {
+		i = slices.IndexFunc(o.endpoints, func(ep ledger.Endpoint) bool { return strings.EqualFold(ep.ID.String(), endpoint) })
+	}
+	if i < 0 {
+		return nil, fmt.Errorf("test endpoint %s: %w in the configuration", endpoint, ErrUnknownEndpoint)
+	}
+	r, err := SendTest(ctx, cfg, c.version, Sample{Endpoint: cfg.Endpoints[i].Name, Type: eventType, Payload: payload})
+	if err != nil {
+		return nil, ledger.Refused("nothing was sent: %v", err)
+	}
+	mask := maskOf(&cfg.Endpoints[i])
+	out := &admin.TestResult{
+		OK: r.Err == nil, Status: r.Status, Delivery: r.Delivery, Type: r.Type, Method: r.Method, URL: r.URL, Headers: r.Header,
+		Body: mask.Replace(string(r.Body)), Response: mask.Replace(string(r.Response)),
+		DNSus: r.DNS.Microseconds(), ConnectUS: r.Connect.Microseconds(), TLSus: r.TLS.Microseconds(),
+		FirstByteUS: r.FirstByte.Microseconds(), TotalUS: r.Total.Microseconds(),
+		Notes: append([]string{}, r.Notes...), // an array, not null
+	}
+	for i, h := range out.Headers {
+		out.Headers[i][1] = mask.Replace(h[1])
+	}
+	if r.Err != nil {
+		out.Error = r.Err.Error()
+	}
+	return out, nil
+}
+
+// Catalogue implements admin.Control.
+func (c *control) Catalogue() []admin.EventType {
+	cfg, schemas := c.running()
+	list := make([]admin.EventType, len(cfg.Events))
+	for i := range cfg.Events {
+		e := &cfg.Events[i]
+		list[i] = admin.EventType{Type: e.Type, Group: e.Group, Title: e.Title, Example: json.RawMessage(e.Example)}
+		if text := schemas[e.Type]; json.Valid([]byte(text)) {
+			list[i].Schema = json.RawMessage(text)
+		}
+	}
+	return list
+}
+
+const masked = "***"
+
+// shortSecret is the longest text that is not looked for in bodies: it would
+// be found where it is none.
+const shortSecret = 5
+
+// maskOf returns what puts *** in the place of an endpoint's secrets, which a
+// template may have put into a body, and a receiver into its answer.
+func maskOf(ep *config.Endpoint) *strings.Replacer {
+	secrets := []string{ep.Secret.Reveal(), ep.Auth.Bearer.Token.Reveal(), ep.Auth.OAuth2.ClientSecret.Reveal()}
+	basic := func(user, password string) {
+		secrets = append(secrets, password, base64.StdEncoding.EncodeToString([]byte(user+":"+password)))
+	}
+	if ep.Auth.Basic.Username != "" {
+		basic(ep.Auth.Basic.Username, ep.Auth.Basic.Password.Reveal())
+	}
+	previous := ep.PreviousSecrets
+	for _, s := range ep.Signatures {
+		secrets = append(secrets, s.Secret.Reveal())
+		previous = slices.Concat(previous, s.PreviousSecrets)
+	}
+	for _, p := range previous {
+		secrets = append(secrets, p.Secret.Reveal())
+	}
+	for name, value := range ep.Headers {
+		if config.IsCredentialHeader(name) {
+			secrets = append(secrets, value)
+		}
+	}
+	if u, err := url.Parse(ep.URL.Reveal()); err == nil {
+		if password, ok := u.User.Password(); ok {
+			basic(u.User.Username(), password)
+		}
+		shown, _ := url.Parse(ep.URL.String())
+		for name, values := range u.Query() {
+			if shown != nil && !slices.Equal(shown.Query()[name], values) { // a token, say
+				secrets = append(secrets, values...)
+			}
+		}
+	}
+	// The replacer takes the first that fits: a secret that begins with another one goes first.
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
+	var pairs []string
+	for _, secret := range secrets {
+		if len(secret) > shortSecret {
+			pairs = append(pairs, secret, masked)
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// newAPI makes the HTTP API of the configuration that the relay begins with.
+// Without tokens it refuses everything, and there is no control.
+func (r *Relay) newAPI(first *config.Config) error {
+	tokens, err := apiTokens(first)
+	if err != nil {
+		return err
+	}
+	if len(tokens) > 0 {
+		r.control, err = newControl(first, r.version, func() (*config.Config, map[string]string) {
+			if c := r.chains.Load(); c != nil {
+				return c.cfg, c.schemas
+			}
+			return first, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	r.api, err = admin.NewAPI(admin.APIOptions{
+		Control: r.control, Snapshot: r.snapshot, Tokens: tokens, Listen: first.HTTP.Listen, Hosts: first.HTTP.Hosts, Version: r.version, Logger: r.logger,
+	})
+	return err
+}
+
+// apiTokens returns the configuration's tokens as the API keeps them.
+func apiTokens(cfg *config.Config) ([]admin.Token, error) {
+	var list []admin.Token
+	for _, t := range cfg.HTTP.Tokens {
+		role, err := admin.ParseRole(t.Role)
+		if err != nil {
+			return nil, fmt.Errorf("http.tokens: %w", err)
+		}
+		list = append(list, admin.Token{Name: t.Name, Role: role, Hash: sha256.Sum256([]byte(t.Token.Reveal()))})
+	}
+	return list, nil
+}

@@ -1,0 +1,281 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/google/uuid"
+
+	"github.com/posthorn/posthorn/relay/internal/ledger"
+)
+
+// Control is what the API asks the relay, and tells it. Errors are those of
+// the ledger; actor stands in its audit. What is returned holds no secret and
+// no URL's credentials.
+type Control interface {
+	Endpoints(ctx context.Context, removed bool) ([]ledger.EndpointStatus, error)
+	Pause(ctx context.Context, endpoint, reason, actor string) (*ledger.Turned, error)
+	Resume(ctx context.Context, endpoint, reason, actor string) (*ledger.Turned, error)
+	List(ctx context.Context, f ledger.Filter) ([]ledger.Delivery, error)
+	Show(ctx context.Context, id uuid.UUID) (*ledger.Detail, error)
+	Retry(ctx context.Context, id uuid.UUID, actor string) (again bool, err error)
+	// Test sends a test to an endpoint. An empty type, or a nil payload, is
+	// chosen. An error but ledger.ErrUnknownEndpoint says why nothing was sent.
+	Test(ctx context.Context, endpoint, eventType string, payload []byte) (*TestResult, error)
+	Catalogue() []EventType
+}
+
+// APIOptions say what an API is for, and for whom.
+type APIOptions struct {
+	Control  Control
+	Snapshot func() Snapshot
+	Tokens   []Token  // none: every request is refused
+	Listen   string   // the address that is listened on, as host:port
+	Hosts    []string // further hosts that requests may be for, without port
+	Version  string
+	Logger   *slog.Logger
+}
+
+// API answers under /api: /api/openapi.json to everybody, since it holds
+// nothing but what is in this package, and the operations under /api/v1 to who
+// has a token.
+type API struct {
+	APIOptions
+	hosts    hosts
+	people   people
+	mux      *http.ServeMux // the operations
+	huma     huma.API
+	document []byte
+	busy     chan struct{} // holds one for each request that is worked on
+	testing  chan struct{} // holds one for each test that is sent
+}
+
+// Bounds of what the API takes on. Lists and their pages have their own.
+const (
+	maxURI     = 4 << 10  // bytes of a request's path and query
+	smallBody  = 4 << 10  // bytes of a body that has a reason at most
+	maxPayload = 1 << 20  // bytes of a body with a payload
+	maxBusy    = 16       // requests at once; more wait
+	maxTests   = 4        // tests at once; more are refused
+	maxText    = 64 << 10 // bytes of a payload or body in an answer
+
+	answerWithin = 20 * time.Second
+	testWithin   = 6 * time.Minute  // an endpoint's timeout is 5m at most
+	writeWithin  = 10 * time.Second // after either of these
+)
+
+const apiPrefix = "/api/v1"
+
+// NewAPI returns the API for its options.
+func NewAPI(o APIOptions) (*API, error) {
+	a := &API{
+		APIOptions: o, hosts: newHosts(o.Listen, o.Hosts), people: newPeople(o.Tokens, o.Logger), mux: http.NewServeMux(),
+		busy: make(chan struct{}, maxBusy), testing: make(chan struct{}, maxTests),
+	}
+	// Not huma.DefaultConfig: its routes for documents, schemas and a page with
+	// scripts from elsewhere stay off.
+	a.huma = humago.NewWithPrefix(a.mux, apiPrefix, huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title: "Posthorn", Version: o.Version,
+				Description: "What operators see and do. Errors are problems as in RFC 9457; lists come in pages, newest or first in the alphabet first.",
+			},
+			Components: &huma.Components{
+				Schemas:         huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				SecuritySchemes: map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "A token of http.tokens; the role that an operation lists is the least that it takes."}},
+			},
+		},
+		Formats:                      map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
+		DefaultFormat:                "application/json",
+		RejectUnknownQueryParameters: true,
+		Transformers:                 []huma.Transformer{withoutValues},
+	})
+	a.endpointOperations()
+	a.deliveryOperations()
+	a.relayOperations()
+	a.mux.HandleFunc("/", a.noSuchOperation)
+	var err error
+	if a.document, err = json.Marshal(a.huma.OpenAPI()); err != nil {
+		return nil, fmt.Errorf("write the API's OpenAPI document: %w", err)
+	}
+	return a, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	harden(w.Header())
+	switch {
+	case !a.hosts.allow(r.Host):
+		refuse(w, http.StatusMisdirectedRequest, "the Host header names none of this relay's hosts: http.hosts in its configuration lists more")
+	case len(a.Tokens) == 0:
+		refuse(w, http.StatusNotFound, "the API is off: the relay's configuration has no http.tokens")
+	case len(r.RequestURI) > maxURI:
+		refuse(w, http.StatusRequestURITooLong, fmt.Sprintf("path and query may have %d bytes", maxURI))
+	case changes(r) && !sameOrigin(r):
+		refuse(w, http.StatusForbidden, "the Origin header names another host: pages of other hosts may change nothing")
+	case r.URL.Path == "/api/openapi.json" && !changes(r):
+		w.Header().Set("Content-Type", "application/openapi+json")
+		_, _ = w.Write(a.document)
+	default:
+		a.serveKnown(w, r)
+	}
+}
+
+// serveKnown serves who has a token.
+func (a *API) serveKnown(w http.ResponseWriter, r *http.Request) {
+	who, denied := a.people.know(r)
+	if denied != nil {
+		denied.write(w)
+		return
+	}
+	who.conn = http.NewResponseController(w)
+	ctx, cancel := context.WithTimeout(r.Context(), answerWithin)
+	defer cancel()
+	select {
+	case a.busy <- struct{}{}:
+		defer func() { <-a.busy }()
+	case <-ctx.Done():
+		w.Header().Set("Retry-After", "5")
+		refuse(w, http.StatusServiceUnavailable, "too many requests are being worked on")
+		return
+	}
+	a.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, who)))
+}
+
+// noSuchOperation answers for what has no operation, or not by this method.
+func (a *API) noSuchOperation(w http.ResponseWriter, r *http.Request) {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		other := *r
+		other.Method = method
+		if _, pattern := a.mux.Handler(&other); pattern != "/" {
+			allowed = append(allowed, method)
+		}
+	}
+	if len(allowed) == 0 {
+		refuse(w, http.StatusNotFound, "there is no such operation: /api/openapi.json lists them")
+		return
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	refuse(w, http.StatusMethodNotAllowed, "this takes "+strings.Join(allowed, " and ")+" only")
+}
+
+// operation is one operation of the API.
+type operation struct {
+	id, method, path string
+	summary, doc     string
+	role             Role  // the least
+	body             int64 // most bytes of the request's; 0 for smallBody
+	within           time.Duration
+	errors           []int // beside those that every operation has
+}
+
+// register adds an operation, which do answers. Its errors become problems.
+func register[I, O any](a *API, o operation, do func(context.Context, *caller, *I) (*O, error)) {
+	errs := append([]int{
+		http.StatusUnauthorized, http.StatusForbidden, http.StatusMisdirectedRequest, http.StatusUnprocessableEntity,
+		http.StatusTooManyRequests, http.StatusServiceUnavailable,
+	}, o.errors...)
+	slices.Sort(errs)
+	huma.Register(a.huma, huma.Operation{
+		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.doc,
+		Security: []map[string][]string{{"token": {o.role.String()}}}, Errors: slices.Compact(errs),
+		MaxBodyBytes: max(o.body, smallBody), BodyReadTimeout: 10 * time.Second, Middlewares: huma.Middlewares{a.require(o.role)},
+	}, func(ctx context.Context, in *I) (*O, error) {
+		who := callerOf(ctx)
+		within := max(o.within, answerWithin)
+		// The body was read. What the server allows for that, and for the
+		// answer, is too short for some operations. Every real connection can.
+		_ = who.conn.SetReadDeadline(time.Time{})
+		_ = who.conn.SetWriteDeadline(time.Now().Add(within + writeWithin))
+		ctx, cancel := context.WithTimeout(ctx, within)
+		defer cancel()
+		out, err := do(ctx, who, in)
+		if err != nil {
+			return nil, a.problem(ctx, o.id, err)
+		}
+		return out, nil
+	})
+}
+
+// require returns what lets only those with a role, or one above it, pass.
+func (a *API) require(role Role) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		if who := callerOf(ctx.Context()); who.Role < role {
+			_ = huma.WriteErr(a.huma, ctx, http.StatusForbidden, fmt.Sprintf("this takes the role %s; the token's is %s", role, who.Role))
+			return
+		}
+		next(ctx)
+	}
+}
+
+// problem returns what an operation's error is for who asked. What is no
+// business of theirs is logged.
+func (a *API) problem(ctx context.Context, id string, err error) error {
+	var known huma.StatusError
+	var refused *ledger.RefusedError
+	switch {
+	case errors.As(err, &known):
+		return err
+	case errors.Is(err, ledger.ErrUnknownEndpoint), errors.Is(err, ledger.ErrUnknownDelivery):
+		return huma.Error404NotFound(err.Error())
+	case errors.Is(err, ledger.ErrConfigured), errors.As(err, &refused):
+		return huma.Error409Conflict(err.Error())
+	case errors.Is(ctx.Err(), context.Canceled): // nobody waits for an answer
+		return huma.Error503ServiceUnavailable("the relay stops")
+	}
+	a.Logger.LogAttrs(ctx, slog.LevelWarn, "API request failed", slog.String("operation", id), slog.Any("err", err))
+	return huma.Error503ServiceUnavailable("it could not be done, the relay's log says why; try again later")
+}
+
+// invalid returns the problem of one field of the request, such as query.since.
+func invalid(field, message string) error {
+	return huma.Error422UnprocessableEntity("validation failed", &huma.ErrorDetail{Location: field, Message: message})
+}
+
+// withoutValues keeps what was sent out of problems: it may be long, and it
+// may be a secret in the wrong place.
+func withoutValues(_ huma.Context, _ string, v any) (any, error) {
+	if problem, ok := v.(*huma.ErrorModel); ok {
+		for _, e := range problem.Errors {
+			e.Value = nil
+		}
+	}
+	return v, nil
+}
+
+// refuse answers with a problem, outside of operations.
+func refuse(w http.ResponseWriter, status int, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(&huma.ErrorModel{Title: http.StatusText(status), Status: status, Detail: detail})
+}
+
+// denial is why somebody is not let in.
+type denial struct {
+	status     int
+	detail     string
+	challenge  string        // WWW-Authenticate
+	retryAfter time.Duration // 0 for none
+}
+
+func (d *denial) write(w http.ResponseWriter) {
+	if d.challenge != "" {
+		w.Header().Set("WWW-Authenticate", d.challenge)
+	}
+	if d.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((d.retryAfter+time.Second-1)/time.Second)))
+	}
+	refuse(w, d.status, d.detail)
+}

@@ -1,0 +1,98 @@
+package admin
+
+import (
+	"crypto/sha256"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// How many wrong tokens an address may try, and how many addresses are
+// remembered: past that the one that was wrong longest ago is forgotten.
+const (
+	guessBurst   = 10
+	guessEvery   = 10 * time.Second // one more
+	maxGuessers  = 1024
+	sameMistakes = 4 // wrong tokens of an address that count once only
+)
+
+// guesses bounds how fast tokens can be guessed. It is safe for concurrent use.
+type guesses struct {
+	mu sync.Mutex
+	by map[netip.Prefix]*guesser
+}
+
+// guesser is one address, or an IPv6 network that one machine may have.
+type guesser struct {
+	left   *rate.Limiter
+	recent [sameMistakes][sha256.Size]byte // a program that was not told of a new token is no guesser
+	next   int                             // which of recent is replaced
+	last   time.Time
+}
+
+func newGuesses() *guesses { return &guesses{by: make(map[netip.Prefix]*guesser)} }
+
+// guesserOf returns under what a connection's address is remembered.
+func guesserOf(remote string) netip.Prefix {
+	address, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.Prefix{} // of no network that Go listens on; all of them together
+	}
+	ip := address.Addr().Unmap().WithZone("")
+	bits := 64
+	if ip.Is4() {
+		bits = 32
+	}
+	return netip.PrefixFrom(ip, bits).Masked()
+}
+
+// wait returns for how long an address is not listened to.
+func (g *guesses) wait(from netip.Prefix) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	who := g.by[from]
+	if who == nil {
+		return 0
+	}
+	left := who.left.TokensAt(time.Now())
+	if left >= 1 {
+		return 0
+	}
+	return time.Duration((1 - left) * float64(guessEvery))
+}
+
+// wrong counts a wrong token, unless it is one that the address tried lately.
+func (g *guesses) wrong(from netip.Prefix, hash [sha256.Size]byte) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	who := g.by[from]
+	if who == nil {
+		if len(g.by) >= maxGuessers {
+			g.forget()
+		}
+		who = &guesser{left: rate.NewLimiter(rate.Every(guessEvery), guessBurst)}
+		g.by[from] = who
+	}
+	who.last = time.Now()
+	if slices.Contains(who.recent[:], hash) {
+		return
+	}
+	who.recent[who.next] = hash
+	who.next = (who.next + 1) % sameMistakes
+	who.left.AllowN(who.last, 1)
+}
+
+// forget forgets the address that was wrong longest ago.
+func (g *guesses) forget() {
+	var oldest netip.Prefix
+	var at time.Time
+	for from, who := range g.by {
+		if at.IsZero() || who.last.Before(at) {
+			oldest, at = from, who.last
+		}
+	}
+	delete(g.by, oldest)
+}
