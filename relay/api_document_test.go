@@ -1,0 +1,283 @@
+package relay
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// apiDocument is the OpenAPI document, as far as the tests look at it.
+type apiDocument struct {
+	OpenAPI    string
+	Info       struct{ Title, Version string }
+	Servers    []struct{ URL string }
+	Paths      map[string]map[string]*apiOperation
+	Components struct {
+		Schemas         map[string]any
+		SecuritySchemes map[string]struct{ Type, Scheme string }
+	}
+}
+
+type apiOperation struct {
+	OperationID string
+	Summary     string
+	Parameters  []struct {
+		Name, In string
+		Required bool
+		Schema   any
+	}
+	RequestBody *struct {
+		Content map[string]struct{ Schema any }
+	}
+	Responses map[string]struct {
+		Description string
+		Content     map[string]struct{ Schema any }
+	}
+	Security []map[string][]string
+}
+
+// document returns the OpenAPI document, read without a token, and what
+// compiles its schemas.
+func (c *apiClient) document(t *testing.T) (*apiDocument, *jsonschema.Compiler) {
+	t.Helper()
+	a := c.ask(t, "", "GET", "/api/openapi.json", "")
+	if a.status != http.StatusOK || a.header.Get("Content-Type") != "application/openapi+json" {
+		t.Fatalf("the document: %d %s", a.status, a.header.Get("Content-Type"))
+	}
+	var d apiDocument
+	if err := json.Unmarshal(a.body, &d); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := jsonschema.UnmarshalJSON(strings.NewReader(string(a.body)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	compiler.DefaultDraft(jsonschema.Draft2020)
+	compiler.AssertFormat()
+	if err := compiler.AddResource("openapi.json", whole); err != nil {
+		t.Fatal(err)
+	}
+	return &d, compiler
+}
+
+// pointer returns the JSON pointer to what the names lead to.
+func pointer(names ...string) string {
+	escape := strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D")
+	for i := range names {
+		names[i] = escape.Replace(names[i])
+	}
+	return "openapi.json#/" + strings.Join(names, "/")
+}
+
+// each calls do for every operation, in the order of their paths.
+func (d *apiDocument) each(do func(path, method string, o *apiOperation)) {
+	for _, path := range slices.Sorted(maps.Keys(d.Paths)) {
+		for _, method := range slices.Sorted(maps.Keys(d.Paths[path])) {
+			do(path, method, d.Paths[path][method])
+		}
+	}
+}
+
+func TestAPIDocumentIsSound(t *testing.T) {
+	d, compiler := newDatabase(t).runAPI(t, "").document(t)
+	if !strings.HasPrefix(d.OpenAPI, "3.1.") || d.Info.Title == "" || d.Info.Version != "test" || len(d.Servers) != 1 || d.Servers[0].URL != "/api/v1" {
+		t.Errorf("it begins with %s, %+v, %+v", d.OpenAPI, d.Info, d.Servers)
+	}
+	if s := d.Components.SecuritySchemes["token"]; s.Type != "http" || s.Scheme != "bearer" {
+		t.Errorf("security: %+v", s)
+	}
+	compile := func(names ...string) {
+		if _, err := compiler.Compile(pointer(names...)); err != nil { // it follows references, too
+			t.Error(err)
+		}
+	}
+	for name := range d.Components.Schemas {
+		compile("components", "schemas", name)
+	}
+	ids := make(map[string]bool)
+	d.each(func(path, method string, o *apiOperation) {
+		where := method + " " + path
+		if o.OperationID == "" || ids[o.OperationID] || o.Summary == "" {
+			t.Errorf("%s has no id and summary of its own", where)
+		}
+		ids[o.OperationID] = true
+		if len(o.Security) != 1 || len(o.Security[0]["token"]) != 1 {
+			t.Errorf("%s asks for %v", where, o.Security)
+		}
+		for i, p := range o.Parameters {
+			if (p.In == "path") != strings.Contains(path, "{"+p.Name+"}") || p.In == "path" && !p.Required {
+				t.Errorf("%s has the parameter %+v", where, p)
+			}
+			compile("paths", path, method, "parameters", fmt.Sprint(i), "schema")
+		}
+		if n := strings.Count(path, "{"); n > len(o.Parameters) {
+			t.Errorf("%s has parameters that it does not list", where)
+		}
+		if o.RequestBody != nil {
+			compile("paths", path, method, "requestBody", "content", "application/json", "schema")
+		}
+		for status, r := range o.Responses {
+			if r.Description == "" || len(r.Content) != 1 {
+				t.Errorf("%s lists %s without description or content", where, status)
+			}
+			for kind := range r.Content {
+				compile("paths", path, method, "responses", status, "content", kind, "schema")
+			}
+		}
+	})
+}
+
+// apiCase drives one operation.
+type apiCase struct {
+	role string // the least that it takes
+	good []apiRequest
+	bad  []apiRequest // with the field that the problem names
+}
+
+type apiRequest struct{ path, body, field string }
+
+// TestEveryOperationOfTheAPIDocument fails for an operation that it does not
+// drive, with and without what it takes.
+func TestEveryOperationOfTheAPIDocument(t *testing.T) {
+	db := newDatabase(t)
+	c := db.runAPI(t, fmt.Sprintf(apiEndpoints, echo(t)))
+	db.script(t, `INSERT INTO posthorn.outbox (type, payload) VALUES ('pr.made', '{"n": 1}');`)
+	c.waitDeliveries(t, "state=delivered&endpoint=erp", 1)
+	id := c.waitDeliveries(t, "state=pending&endpoint=ill", 1)[0].ID.String()
+	unknown := uuid.NewString()
+	pages := func(path string) []apiRequest {
+		return []apiRequest{
+			{path + "?limit=0", "", "query.limit"},
+			{path + "?limit=501", "", "query.limit"},
+			{path + "?limit=x", "", "query.limit"},
+			{path + "?cursor=nonsense", "", "query.cursor"},
+			{path + "?cursor=ZGRlZg", "", "query.cursor"}, // of another list, or of a wrong length
+			{path + "?what=1", "", "query.what"},
+		}
+	}
+	ids := func(before, after string) []apiRequest {
+		return []apiRequest{{before + "7" + after, "", "path.id"}, {before + strings.ReplaceAll(unknown, "-", "") + after, "", "path.id"}}
+	}
+	reasons := func(path string) []apiRequest {
+		return []apiRequest{
+			{path, `{"reason": 7}`, "body.reason"},
+			{path, `{"reason": "two\nlines"}`, "body.reason"},
+			{path, `{"reason": "` + strings.Repeat("x", 501) + `"}`, "body.reason"},
+			{path, `{"reason": "` + strings.Repeat("ä", 251) + `"}`, "body.reason"},
+			{path, `{"why": "x"}`, "body.why"},
+			{path, `{`, "body"},
+			{strings.Replace(path, "/erp/", "/%00/", 1), `{}`, "path.name"},
+		}
+	}
+	cases := map[string]apiCase{
+		"get /endpoints": {"viewer", []apiRequest{{path: "/endpoints"}, {path: "/endpoints?all=true&limit=1"}}, append(pages("/endpoints"), apiRequest{"/endpoints?all=x", "", "query.all"})},
+		"post /endpoints/{name}/pause": {
+			"operator", []apiRequest{{path: "/endpoints/erp/pause"}, {path: "/endpoints/erp/pause", body: `{"reason": "maintenance"}`}}, reasons("/endpoints/erp/pause"),
+		},
+		"post /endpoints/{name}/resume": {
+			"operator", []apiRequest{{path: "/endpoints/erp/resume", body: `{"reason": "mended"}`}, {path: "/endpoints/erp/resume"}}, reasons("/endpoints/erp/resume"),
+		},
+		"post /endpoints/{name}/test": {
+			"operator", []apiRequest{{path: "/endpoints/erp/test"}, {path: "/endpoints/ill/test", body: `{"type": "pr.gone", "payload": [1, null]}`}},
+			[]apiRequest{{"/endpoints/erp/test", `{"type": 1}`, "body.type"}, {"/endpoints/erp/test", `{"type": "a\u0000"}`, "body.type"}, {"/endpoints/erp/test", `{"x": 1}`, "body.x"}, {"/endpoints/%00/test", "", "path.name"}},
+		},
+		"get /deliveries": {
+			"viewer", []apiRequest{{path: "/deliveries"}, {path: "/deliveries?state=delivered&endpoint=erp&tenant=a&type=b&since=1h&limit=1&event=" + unknown}},
+			append(pages("/deliveries"),
+				apiRequest{"/deliveries?state=lost", "", "query.state"},
+				apiRequest{"/deliveries?event=1", "", "query.event"},
+				apiRequest{"/deliveries?since=yesterday", "", "query.since"},
+				apiRequest{"/deliveries?since=-1h", "", "query.since"},
+				apiRequest{"/deliveries?type=%00", "", "query.type"},
+				apiRequest{"/deliveries?tenant=%ff", "", "query.tenant"},
+				apiRequest{"/deliveries?endpoint=" + strings.Repeat("x", 300), "", "query.endpoint"},
+				apiRequest{"/deliveries?cursor=ZP__________AAAAAAAAAAAAAAAAAAAAAAA", "", "query.cursor"}, // beyond the year 9999
+			),
+		},
+		"get /deliveries/{id}":        {"viewer", []apiRequest{{path: "/deliveries/" + id}}, ids("/deliveries/", "")},
+		"post /deliveries/{id}/retry": {"operator", []apiRequest{{path: "/deliveries/" + id + "/retry"}}, ids("/deliveries/", "/retry")},
+		"get /events":                 {"viewer", []apiRequest{{path: "/events"}, {path: "/events?limit=1"}}, pages("/events")},
+		"get /stream":                 {"viewer", []apiRequest{{path: "/stream"}}, []apiRequest{{"/stream?x=1", "", "query.x"}}},
+	}
+	d, compiler := c.document(t)
+	d.each(func(path, method string, o *apiOperation) {
+		name := method + " " + path
+		t.Run(name, func(t *testing.T) {
+			driven, ok := cases[name]
+			if !ok {
+				t.Fatal("no case drives it")
+			}
+			delete(cases, name)
+			if got := o.Security[0]["token"][0]; got != driven.role {
+				t.Errorf("the document has the role %s, not %s", got, driven.role)
+			}
+			driven.drive(t, c, strings.ToUpper(method), func(status string, kind string) *jsonschema.Schema {
+				schema, err := compiler.Compile(pointer("paths", path, method, "responses", status, "content", kind, "schema"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return schema
+			})
+		})
+	})
+	for name := range cases {
+		t.Errorf("%s is not in the document", name)
+	}
+}
+
+// drive makes the case's requests. schemaOf returns the document's schema of
+// an answer.
+func (a *apiCase) drive(t *testing.T, c *apiClient, method string, schemaOf func(status, kind string) *jsonschema.Schema) {
+	t.Helper()
+	valid := func(got answer, path string) {
+		v, err := jsonschema.UnmarshalJSON(strings.NewReader(string(got.body)))
+		if err == nil {
+			err = schemaOf(fmt.Sprint(got.status), got.header.Get("Content-Type")).Validate(v)
+		}
+		if err != nil {
+			t.Errorf("%s %s answers %d %s: %v", method, path, got.status, got.body, err)
+		}
+	}
+	roles := []string{"", "viewer", "operator", "admin"}
+	for _, q := range a.good {
+		for _, role := range roles[:slices.Index(roles, a.role)] {
+			want := http.StatusForbidden
+			if role == "" {
+				want = http.StatusUnauthorized
+			}
+			got := c.ask(t, role, method, "/api/v1"+q.path, q.body)
+			if got.status != want || (role == "") != (got.header.Get("WWW-Authenticate") == "Bearer") {
+				t.Errorf("%s %s answers %d to the role %q", method, q.path, got.status, role)
+			}
+			got.fields(t)
+			valid(got, q.path)
+		}
+		for _, role := range roles[slices.Index(roles, a.role):] {
+			got := c.ask(t, role, method, "/api/v1"+q.path, q.body)
+			if got.status != http.StatusOK {
+				t.Errorf("%s %s answers %d %s to the role %s", method, q.path, got.status, got.body, role)
+				continue
+			}
+			valid(got, q.path)
+			if got.header.Get("Cache-Control") != "no-store" || got.header.Get("X-Content-Type-Options") != "nosniff" || got.header.Get("Link") != "" {
+				t.Errorf("%s %s has the header %v", method, q.path, got.header)
+			}
+		}
+	}
+	for _, q := range a.bad {
+		got := c.ask(t, a.role, method, "/api/v1"+q.path, q.body)
+		if got.status != http.StatusUnprocessableEntity && (got.status != http.StatusBadRequest || q.field != "body") || !slices.Contains(got.fields(t), q.field) {
+			t.Errorf("%s %s with %q answers %d %s, which does not name %s", method, q.path, q.body, got.status, got.body, q.field)
+			continue
+		}
+		valid(got, q.path)
+	}
+}
