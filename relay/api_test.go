@@ -297,6 +297,7 @@ func TestAPISendsTestsThroughTheGuard(t *testing.T) {
 	receiver := echo(t)
 	c := db.runAPI(t, fmt.Sprintf(apiEndpoints, receiver)+`
   - {name: local, url: "http://169.254.169.254/latest", events: ["*"]}
+transforms: [{match: [dropped], filter: "false"}]
 `)
 	var result struct {
 		OK              bool
@@ -307,6 +308,9 @@ func TestAPISendsTestsThroughTheGuard(t *testing.T) {
 	c.must(t, "operator", "POST", "/api/v1/endpoints/erp/test", `{"payload": {"amount": 1.50}}`, &result)
 	if !result.OK || result.Status != 200 || result.Type != "pr.made" || result.Body != `{"payload": {"amount": 1.50}, "secret": "***"}` || !strings.Contains(result.Response, "***") {
 		t.Errorf("sent: %+v", result)
+	}
+	if a := c.ask(t, "operator", "POST", "/api/v1/endpoints/erp/test", `{"type": "dropped"}`); a.status != http.StatusConflict || !strings.Contains(string(a.body), "nothing was sent: the event is not sent") {
+		t.Errorf("a test that a transform drops answers %d %s", a.status, a.body)
 	}
 	result.OK = true
 	c.must(t, "operator", "POST", "/api/v1/endpoints/local/test", "", &result)

@@ -153,6 +153,9 @@ func (c *control) Test(ctx context.Context, endpoint, eventType string, payload 
 	}
 	r, err := SendTest(ctx, cfg, c.version, Sample{Endpoint: cfg.Endpoints[i].Name, Type: eventType, Payload: payload})
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
 		return nil, ledger.Refused("nothing was sent: %v", err)
 	}
 	mask := maskOf(&cfg.Endpoints[i])
