@@ -39,16 +39,6 @@ type answer struct {
 	body   []byte
 }
 
-// decode returns the body as JSON.
-func (a answer) decode(t *testing.T) any {
-	t.Helper()
-	var v any
-	if err := json.Unmarshal(a.body, &v); err != nil {
-		t.Fatalf("%d %s: %v", a.status, a.body, err)
-	}
-	return v
-}
-
 // fields returns what a problem names.
 func (a answer) fields(t *testing.T) []string {
 	t.Helper()
@@ -387,7 +377,7 @@ func TestStopEndsATestThatIsBeingSent(t *testing.T) {
 	defer cancel()
 	go func() {
 		defer close(ended)
-		q, err := http.NewRequestWithContext(ctx, "POST", "http://"+c.address+"/api/v1/endpoints/slow/test", nil)
+		q, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.address+"/api/v1/endpoints/slow/test", nil)
 		if err != nil {
 			return
 		}

@@ -199,9 +199,8 @@ func register[I, O any](a *API, o operation, do func(context.Context, *caller, *
 	}, func(ctx context.Context, in *I) (*O, error) {
 		who := callerOf(ctx)
 		within := max(o.within, answerWithin)
-		// The body was read. What the server allows for that, and for the
-		// answer, is too short for some operations. Every real connection can.
-		_ = who.conn.SetReadDeadline(time.Time{})
+		// What the server allows for an answer is too short for some operations.
+		// Every connection can, but for those of tests.
 		_ = who.conn.SetWriteDeadline(time.Now().Add(within + writeWithin))
 		ctx, cancel := context.WithTimeout(ctx, within)
 		defer cancel()

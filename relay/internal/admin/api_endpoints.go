@@ -62,6 +62,8 @@ type TestResult struct {
 	Notes       []string    `json:"notes" doc:"About the event, for people."`
 }
 
+// EndpointPath names an endpoint in the path. Exported, as huma wants of what is
+// embedded.
 type EndpointPath struct {
 	Name string `path:"name" maxLength:"256" doc:"The endpoint's name or id."`
 }

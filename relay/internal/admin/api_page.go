@@ -15,7 +15,8 @@ import (
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
 
-// PageInput says which page of a list is wanted.
+// PageInput says which page of a list is wanted. Exported, as huma wants of what
+// is embedded.
 type PageInput struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50" doc:"At most so many."`
 	Cursor string `query:"cursor" maxLength:"600" doc:"The page before's next: where this page begins."`

@@ -26,6 +26,7 @@ type fakeControl struct {
 	err     error
 	waits   bool // Test returns only once its context ends
 	started chan struct{}
+	takes   time.Duration // that Test takes
 }
 
 func (f *fakeControl) Endpoints(context.Context, bool) ([]ledger.EndpointStatus, error) {
@@ -54,6 +55,11 @@ func (f *fakeControl) Test(ctx context.Context, _, _ string, _ []byte) (*TestRes
 	if f.waits {
 		f.started <- struct{}{}
 		<-ctx.Done()
+	}
+	select {
+	case <-time.After(f.takes):
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 	return &TestResult{}, f.err
 }
@@ -306,6 +312,25 @@ func TestOnlySomeTestsAreSentAtOnce(t *testing.T) {
 	cancel()
 	for range maxTests {
 		<-ended
+	}
+}
+
+func TestATestMayTakeLongerThanTheServerWaitsForRequests(t *testing.T) {
+	s := httptest.NewUnstartedServer(newTestAPI(t, &fakeControl{takes: 300 * time.Millisecond}, &bytes.Buffer{}))
+	s.Config.ReadTimeout, s.Config.WriteTimeout = 100*time.Millisecond, 100*time.Millisecond
+	s.Start()
+	defer s.Close()
+	for _, body := range []string{"", "{}"} {
+		r := request("POST", "/api/v1/endpoints/e/test", body, nil)
+		r.RequestURI, r.URL.Host = "", s.Listener.Addr().String()
+		res, err := s.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			t.Errorf("with the body %q it answers %d", body, res.StatusCode)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -334,5 +335,38 @@ func TestWaitingCountsPerEndpoint(t *testing.T) {
 	}
 	if w := list[0]; w.Endpoint != "erp" || w.Rows != 2 || w.Oldest < time.Since(committed) {
 		t.Errorf("got %+v", w)
+	}
+}
+
+func TestAPageReadsTheIndexFromWhereTheOneBeforeEnded(t *testing.T) {
+	pool := open(t)
+	ctx := t.Context()
+	for _, sql := range []string{
+		`SELECT posthorn.ensure_partition(d) FROM generate_series('2026-05-01'::timestamptz, '2026-05-04', '1 day') d`,
+		`INSERT INTO posthorn.deliveries (created_at, id, endpoint_id, event_id, type, lsn, index, state, attempts)
+SELECT '2026-05-01'::timestamptz + n * interval '10 seconds', gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 't', '0/1', n, 'delivered', 1 FROM generate_series(1, 30000) n`,
+		`ANALYZE posthorn.deliveries`,
+	} {
+		if _, err := pool.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows, err := pool.Query(ctx, `EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF) `+sqlList, "", "", "", "", nil, 0, 50, time.Date(2026, 5, 2, 12, 0, 0, 0, time.UTC), uuid.Nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := strings.Join(lines, "\n")
+	for text, want := range map[string]bool{
+		`Index Scan Backward using deliveries_20260502_pkey on \S+ \S+ .*rows=50 loops=1\)`: true,
+		`deliveries_20260501_pkey on \S+ \S+ .*never executed`:                              true,
+		`Seq Scan on deliveries`: false,
+	} {
+		if regexp.MustCompile(text).MatchString(plan) != want {
+			t.Errorf("%s, wanted %t, in the plan\n%s", text, want, plan)
+		}
 	}
 }
