@@ -66,7 +66,7 @@ IMAGES = golang:1.26 postgres:15 postgres:17
 
 .PHONY: test-compose
 test-compose: ## Run the tests in containers (needs Docker with Compose)
-	@docker info >/dev/null 2>&1 || { echo "make test-compose needs a Docker Engine that runs, with Compose: docker info does not answer" >&2; exit 1; }
+	@./integration/compose/possible.sh
 	@./integration/images/ensure.sh $(IMAGES)
 	$(GO) test -count=1 -timeout=30m -parallel=4 -v ./integration/compose
 

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -71,7 +70,7 @@ func submit(ctx context.Context, conn *pgx.Conn, amount int, withdrawn bool) err
 		if err := tx.QueryRow(ctx, `INSERT INTO purchase_requests (amount) VALUES ($1) RETURNING id`, amount).Scan(&id); err != nil {
 			return fmt.Errorf("keep the purchase request: %w", err)
 		}
-		event = submitted(id, amount)
+		event = submitted(id, amount, id%buyers)
 		if _, err := outbox.Write(ctx, tx, event); err != nil {
 			return err
 		}
@@ -90,14 +89,18 @@ func submit(ctx context.Context, conn *pgx.Conn, amount int, withdrawn bool) err
 	return err
 }
 
+// buyers is how many people ask for something. What one of them does arrives in
+// the order in which it was done.
+const buyers = 3
+
 // submitted returns the event of a purchase request, or the one that the
 // environment asks for.
-func submitted(id int64, amount int) outbox.Event {
+func submitted(id int64, amount int, buyer int64) outbox.Event {
 	event := outbox.Event{
 		Type:    cmp.Or(os.Getenv("EVENT_TYPE"), "pr.submitted"),
 		Tenant:  os.Getenv("EVENT_TENANT"),
-		Key:     strconv.FormatInt(id, 10),
-		Payload: map[string]any{"prId": id, "amount": amount},
+		Key:     fmt.Sprintf("buyer-%d", buyer),
+		Payload: map[string]any{"prId": id, "amount": amount, "buyer": buyer},
 	}
 	if payload := os.Getenv("EVENT_PAYLOAD"); payload != "" {
 		event.Payload = json.RawMessage(payload)
