@@ -9,7 +9,7 @@ import (
 )
 
 // Each example's one command, in a fresh clone, ends in events that arrive and
-// verify. The first builds the images, unless Docker remembers how.
+// verify. The first builds the image, unless Docker remembers how.
 func TestComposeExamplesDeliver(t *testing.T) {
 	clone := filepath.Join(folder(t), "posthorn")
 	if _, err := execute(nil, "git", "clone", "--quiet", "--depth", "1", "file://"+repository(t), clone); err != nil {
@@ -18,7 +18,7 @@ func TestComposeExamplesDeliver(t *testing.T) {
 	for _, example := range []string{"compose", "byro", "danbyte", "bindbee", "offly"} {
 		t.Run(example, func(t *testing.T) {
 			s := newStackOf(t, []string{filepath.Join(clone, "examples", example, "compose.yaml")},
-				map[string]string{"POSTHORN_IMAGE": exampleTag, "APP_IMAGE": appTag, "POSTHORN_VERSION": testedVersion})
+				map[string]string{"POSTHORN_IMAGE": exampleTag, "POSTHORN_VERSION": testedVersion})
 			s.remove()
 			begin := time.Now()
 			s.compose("up", "--build", "--detach")
@@ -33,7 +33,7 @@ func TestComposeExamplesDeliver(t *testing.T) {
 				}
 				return nil
 			})
-			t.Logf("FIGURE examples/%s: images and containers made in %s, the first event delivered %s later",
+			t.Logf("FIGURE examples/%s: image and containers made in %s, the first event delivered %s later",
 				example, running.Sub(begin).Round(100*time.Millisecond), time.Since(running).Round(100*time.Millisecond))
 		})
 	}

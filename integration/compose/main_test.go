@@ -23,9 +23,9 @@ const (
 	relayTag      = "posthorn-test/relay"
 	olderTag      = "posthorn-test/relay-older"
 	pluginTag     = "posthorn-test/relay-redact"
+	baseTag       = "posthorn-test/base"
 	basedTag      = "posthorn-test/relay-based"
 	exampleTag    = "posthorn-test/example"
-	appTag        = "posthorn-test/example-app"
 	poolerTag     = "posthorn-test/pgbouncer"
 	peerImage     = "posthorn-test/peer"
 	testedVersion = "0.0.0-tested"
@@ -112,15 +112,23 @@ func imageOf(image, source, command, version, dockerfile string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(folder) }()
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+version, "-o", filepath.Join(folder, "program"), command)
-	build.Dir = source
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
-	if text, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", command, err, strings.TrimSpace(string(text)))
+	if err := buildProgram(source, command, version, filepath.Join(folder, "program")); err != nil {
+		return err
 	}
 	if err := os.WriteFile(filepath.Join(folder, "Dockerfile"), []byte(dockerfile), 0o600); err != nil {
 		return err
 	}
 	_, err = execute(nil, "docker", "build", "--quiet", "--tag", image, folder)
 	return err
+}
+
+// buildProgram builds a command of source for containers.
+func buildProgram(source, command, version, output string) error {
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+version, "-o", output, command)
+	build.Dir = source
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+	if text, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", command, err, strings.TrimSpace(string(text)))
+	}
+	return nil
 }

@@ -63,7 +63,8 @@ image() {
 	}
 }
 
-# The Go that this machine has, and the authorities that it trusts.
+# The Go that this machine has, without its tests, and the authorities that it
+# trusts.
 make_golang() {
 	version=${1#golang:}
 	case "$(go env GOVERSION)" in
@@ -73,6 +74,7 @@ make_golang() {
 	debian trixie ca-certificates "$2" \
 		--customize-hook='mkdir -p "$1/usr/local/go" "$1/go"' \
 		--customize-hook="sync-in '$(go env GOROOT)' /usr/local/go" \
+		--customize-hook='cd "$1/usr/local/go" && rm -rf api doc misc test && find src -name testdata -prune -exec rm -rf {} + && find src -name "*_test.go" -delete' \
 		--customize-hook='upload /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt'
 	image "$1" "$2" go version <<-'END'
 		ENV GOPATH=/go GOTOOLCHAIN=local PATH=/go/bin:/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
