@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/posthorn/posthorn/config"
 )
 
 // healthTimeout bounds the whole question: probes have limits of their own.
@@ -28,15 +31,21 @@ func newHealthCommand(g *globals) *cobra.Command {
 		Short: "Ask a running relay whether it is healthy, for container probes",
 		Long: `Ask /healthz at http.listen of the configuration, or at --url. The exit code is 0
 when a relay answers that it is healthy, whether it is active or waits for the
-slot, and 4 otherwise.`,
+slot, and 4 otherwise.
+
+A configuration that cannot be used says nothing of a relay, which runs on with
+the one that it has: then POSTHORN_HTTP__LISTEN or the default address is asked.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			var unusable error
 			if address == "" {
+				listen := cmp.Or(g.getenv("POSTHORN_HTTP__LISTEN"), config.Default().HTTP.Listen)
 				cfg, err := g.load()
-				if err != nil {
-					return err
+				if err == nil {
+					listen = cfg.HTTP.Listen
 				}
-				if address, err = healthURL(cfg.HTTP.Listen); err != nil {
+				unusable = err
+				if address, err = healthURL(listen); err != nil {
 					return &exitError{exitConfig, err}
 				}
 			} else if u, err := url.Parse(address); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -44,7 +53,7 @@ slot, and 4 otherwise.`,
 			}
 			status, err := askHealth(cmd.Context(), address)
 			if err != nil {
-				return &exitError{exitFinding, err}
+				return &exitError{exitFinding, errors.Join(err, unusable)}
 			}
 			if g.Output == "json" {
 				return g.printJSON(status)

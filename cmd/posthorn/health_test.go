@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -53,6 +55,33 @@ func TestHealthTellsByItsExitCode(t *testing.T) {
 	s.Close()
 	var out, errs bytes.Buffer
 	if code := execute(t.Context(), &globals{stdout: &out, stderr: &errs}, []string{"health", "--url", s.URL}); code != exitFinding {
+		t.Errorf("nobody answers: ended with %d and %q", code, errs.String())
+	}
+}
+
+// A relay that refused a reload runs on: its health does not depend on what
+// the file has become.
+func TestHealthDoesNotDependOnTheConfiguration(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"status": "ok", "role": "active"}`))
+	}))
+	defer s.Close()
+	file := filepath.Join(t.TempDir(), "posthorn.yaml")
+	if err := os.WriteFile(file, []byte("endpoints: nonsense\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	listen := strings.TrimPrefix(s.URL, "http://")
+	for _, path := range []string{file, file + ".missing"} {
+		var out, errs bytes.Buffer
+		g := &globals{stdout: &out, stderr: &errs, env: []string{"POSTHORN_HTTP__LISTEN=" + listen}}
+		if code := execute(t.Context(), g, []string{"health", "--config", path}); code != exitOK {
+			t.Errorf("%s: ended with %d and %q", path, code, errs.String())
+		}
+	}
+	s.Close()
+	var out, errs bytes.Buffer
+	g := &globals{stdout: &out, stderr: &errs, env: []string{"POSTHORN_HTTP__LISTEN=" + listen}}
+	if code := execute(t.Context(), g, []string{"health", "--config", file}); code != exitFinding || !strings.Contains(errs.String(), "endpoints") {
 		t.Errorf("nobody answers: ended with %d and %q", code, errs.String())
 	}
 }

@@ -13,12 +13,12 @@ func TestNothingIsLostWhenTheNetworkToPostgresIsCut(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, nil)
 	s.start()
-	s.write(2_000, 100, both...)
+	s.write(100, both...)
 	// Shorter and longer than Postgres waits before it gives a connection up.
-	for i, away := range []time.Duration{2 * time.Second, 11 * time.Second} {
-		s.waitCommitted(200 + 1_500*i)
+	for _, away := range []time.Duration{2 * time.Second, 11 * time.Second} {
+		s.waitMore(200)
 		s.cut("relay-a", "db")
-		time.Sleep(away)
+		s.standsFor(away)
 		s.mend("relay-a", "db")
 	}
 	t.Logf("FIGURE network between relay and Postgres cut for 2 s and 11 s: %s", s.check(both...))
@@ -28,27 +28,28 @@ func TestNothingIsLostWhenTheNetworkToTheReceiverIsCut(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, nil)
 	s.start()
-	s.write(2_000, 100, both...)
-	for i, away := range []time.Duration{2 * time.Second, 10 * time.Second} {
-		s.waitCommitted(200 + 1_500*i)
+	s.write(100, both...)
+	for _, away := range []time.Duration{2 * time.Second, 11 * time.Second} {
+		s.waitMore(200)
 		s.cut("receiver", "web")
-		time.Sleep(away)
+		s.standsFor(away)
 		s.mend("receiver", "web")
 	}
-	t.Logf("FIGURE network between relay and receiver cut for 2 s and 10 s: %s", s.check(both...))
+	t.Logf("FIGURE network between relay and receiver cut for 2 s and 11 s: %s", s.check(both...))
 }
 
 func TestNothingIsLostWhenEachContainerIsKilled(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, nil)
 	s.start()
-	s.write(2_000, 100, both...)
-	for i, victim := range []string{"relay-a", "receiver", "postgres", "relay-a", "postgres"} {
-		s.waitCommitted(300 + 700*i)
+	s.write(100, both...)
+	for _, victim := range []string{"relay-a", "receiver", "postgres", "relay-a", "postgres"} {
+		s.waitMore(200)
 		s.kill(victim)
 		time.Sleep(time.Second)
 		s.revive(victim)
 	}
+	s.waitMore(100)
 	t.Logf("FIGURE relay and Postgres killed twice, receiver once, each away for 1 s: %s", s.check(both...))
 }
 
@@ -58,9 +59,9 @@ func TestNothingIsLostWhenTheApplicationIsKilled(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, nil)
 	s.start()
-	s.write(1_000, 300, both...)
-	for i := range 5 {
-		s.waitCommitted(100 + 200*i)
+	s.write(300, both...)
+	for range 5 {
+		s.waitMore(200)
 		s.kill("app-a")
 		s.revive("app-a")
 	}
@@ -75,20 +76,21 @@ func TestWaitingSidecarTakesOver(t *testing.T) {
 	s.start()
 	s.up("relay-b")
 	s.waitRole("relay-b", "standby")
-	s.write(3_500, 100, both...)
+	s.write(100, both...)
+	cut := func(relay string) time.Time { return s.cut(relay, "db") }
+	mend := func(relay string) { s.mend(relay, "db") }
 	active, waiting := "relay-a", "relay-b"
 	for _, lose := range []struct {
-		at   int // events committed
 		how  string
 		lose func(relay string) time.Time
 		mend func(relay string)
 	}{
-		{500, "killed", s.kill, s.revive},
-		{1_300, "cut off from Postgres", func(relay string) time.Time { return s.cut(relay, "db") }, func(relay string) { s.mend(relay, "db") }},
-		{3_500, "killed", s.kill, s.revive},
-		{4_300, "cut off from Postgres", func(relay string) time.Time { return s.cut(relay, "db") }, func(relay string) { s.mend(relay, "db") }},
+		{"killed", s.kill, s.revive},
+		{"cut off from Postgres", cut, mend},
+		{"killed", s.kill, s.revive},
+		{"cut off from Postgres", cut, mend},
 	} {
-		s.waitCommitted(lose.at)
+		s.waitMore(200)
 		heir := s.address(waiting, "web")
 		took := s.takeover(heir, lose.lose(active))
 		t.Logf("FIGURE relay %s: the waiting one delivered after %s", lose.how, took.Round(10*time.Millisecond))
@@ -103,30 +105,37 @@ func TestWaitingSidecarTakesOver(t *testing.T) {
 }
 
 func TestRollingUpgradeLosesAndRepeatsNothing(t *testing.T) {
-	s := newStack(t, map[string]string{"RELAY_IMAGE": olderImage, "RELAY_B_IMAGE": olderImage})
+	older, version := olderImage(t)
+	s := newStack(t, map[string]string{"RELAY_IMAGE": older, "RELAY_B_IMAGE": older})
+	runs := func(relay, version string) {
+		t.Helper()
+		if got := docker(t, "exec", s.container(relay), "posthorn", "version"); !strings.HasPrefix(got, "posthorn "+version+" ") {
+			t.Errorf("%s runs %s, want %s", relay, got, version)
+		}
+	}
 	s.start()
 	s.up("relay-b")
 	s.waitRole("relay-b", "standby")
-	s.write(1_500, 100, both...)
-	s.waitCommitted(500)
+	runs("relay-a", version)
+	runs("relay-b", version)
+	s.write(100, both...)
+	s.waitMore(200)
 
 	// The waiting one first; the one that delivers then hands over to it.
-	s.env["RELAY_B_IMAGE"] = relayImage
+	s.env["RELAY_B_IMAGE"] = relayImage(t)
 	s.up("relay-b")
 	s.waitRole("relay-b", "standby")
-	s.waitCommitted(1_000)
-	s.env["RELAY_IMAGE"] = relayImage
+	s.waitMore(200)
+	s.env["RELAY_IMAGE"] = relayImage(t)
 	s.up("relay-a")
 	s.waitRole("relay-b", "active")
 	s.waitRole("relay-a", "standby")
-	for _, relay := range []string{"relay-a", "relay-b"} {
-		if got := docker(t, "exec", s.container(relay), "posthorn", "version"); !strings.HasPrefix(got, "posthorn "+testedVersion+" ") {
-			t.Errorf("%s runs %s", relay, got)
-		}
-	}
+	s.waitMore(200)
+	runs("relay-a", testedVersion)
+	runs("relay-b", testedVersion)
 	f := s.check(both...)
 	if f.duplicates > 0 {
 		t.Errorf("%d deliveries were made again", f.duplicates)
 	}
-	t.Logf("FIGURE both relays replaced by another version under load: %s", f)
+	t.Logf("FIGURE both relays replaced under load, %s by %s: %s", version, testedVersion, f)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -34,23 +35,36 @@ type stack struct {
 // test ends.
 func newStack(t testing.TB, changes map[string]string, files ...string) *stack {
 	t.Helper()
+	s := newStackOf(t, append([]string{"compose.yaml"}, files...), changes)
 	here, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
 	const superuser = "postgres://postgres:secret@postgres/postgres"
-	s := &stack{
-		t:       t,
-		project: "posthorn-" + strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(t.Name(), "Test"), "/", "-")),
-		files:   append([]string{"compose.yaml"}, files...),
-		env: map[string]string{
-			"RELAY_IMAGE": relayImage, "RELAY_B_IMAGE": relayImage, "PEER_IMAGE": peerImage, "POSTGRES_IMAGE": "postgres:17",
-			"RELAY_CONFIG": filepath.Join(here, "posthorn.yaml"), "RELAY_DATABASE_URL": superuser, "RELAY_REPLICATION_URL": "",
-			"APP_DATABASE_URL": superuser, "EVENTS": "1000", "RATE": "100", "TLS_FOLDER": t.TempDir(),
-		},
+	for name, value := range map[string]string{
+		"RELAY_IMAGE": relayImage(t), "RELAY_B_IMAGE": relayImage(t), "PEER_IMAGE": peerImage, "POSTGRES_IMAGE": "postgres:17",
+		"RELAY_CONFIG": filepath.Join(here, "posthorn.yaml"), "RELAY_DATABASE_URL": superuser, "RELAY_REPLICATION_URL": "",
+		"APP_DATABASE_URL": superuser, "RATE": "100", "TLS_FOLDER": folder(t),
+	} {
+		if _, changed := changes[name]; !changed {
+			s.env[name] = value
+		}
 	}
-	maps.Copy(s.env, changes)
 	s.remove() // what a run that was killed left
+	return s
+}
+
+// newStackOf is newStack for compose files of others, with the variables that
+// they have.
+func newStackOf(t testing.TB, files []string, env map[string]string) *stack {
+	t.Helper()
+	s := &stack{
+		t: t, files: files, env: maps.Clone(env),
+		project: "posthorn-" + strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(t.Name(), "Test"), "/", "-")),
+	}
+	if s.env == nil {
+		s.env = map[string]string{}
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(s.output(30))
@@ -60,9 +74,30 @@ func newStack(t testing.TB, changes map[string]string, files ...string) *stack {
 	return s
 }
 
+// folder returns a temporary folder that any user of a container may read.
+func folder(t testing.TB) string {
+	t.Helper()
+	path := t.TempDir()
+	if err := os.Chmod(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// write writes a file that any user of a container may read, and returns its
+// path.
+func write(t testing.TB, folder, name string, content []byte) string {
+	t.Helper()
+	path := filepath.Join(folder, name)
+	if err := errors.Join(os.WriteFile(path, content, 0o600), os.Chmod(path, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // remove removes the stack's containers, networks and volumes.
 func (s *stack) remove() {
-	if _, err := s.try("down", "--volumes", "--timeout", "0"); err != nil {
+	if _, err := s.try("down", "--volumes", "--remove-orphans", "--timeout", "0"); err != nil {
 		s.t.Error(err)
 	}
 }
@@ -107,11 +142,10 @@ func (s *stack) start() {
 	s.waitRole("relay-a", "active")
 }
 
-// write has the applications commit events, rate a second each, and returns
-// while they do.
-func (s *stack) write(events, rate int, apps ...string) {
+// write has the applications commit events, rate a second each, until check.
+func (s *stack) write(rate int, apps ...string) {
 	s.t.Helper()
-	s.env["EVENTS"], s.env["RATE"] = strconv.Itoa(events), strconv.Itoa(rate)
+	s.env["RATE"] = strconv.Itoa(rate)
 	s.up(apps...)
 }
 
@@ -157,8 +191,7 @@ func (s *stack) mend(service, network string) {
 // address returns a service's address in a network.
 func (s *stack) address(service, network string) string {
 	s.t.Helper()
-	return strings.TrimSpace(docker(s.t, "inspect", "--format",
-		fmt.Sprintf(`{{(index .NetworkSettings.Networks "%s_%s").IPAddress}}`, s.project, network), s.container(service)))
+	return s.inspect(service, fmt.Sprintf(`{{(index .NetworkSettings.Networks "%s_%s").IPAddress}}`, s.project, network))
 }
 
 // waitRole waits until a relay has the role, as it says itself.
@@ -190,22 +223,44 @@ func (s *stack) query(sql string) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(text))
 }
 
-// waitCommitted waits until n events are committed.
-func (s *stack) waitCommitted(n int) {
+// mustQuery is query where Postgres is there.
+func (s *stack) mustQuery(sql string) int {
 	s.t.Helper()
+	n, err := s.query(sql)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+const committed = `SELECT count(*) FROM posthorn.outbox`
+
+// waitMore waits until n more events than now are committed, so that what the
+// test does next falls into the writing.
+func (s *stack) waitMore(n int) {
+	s.t.Helper()
+	goal := -1
 	eventually(s.t, 2*time.Minute, func() error {
-		committed, err := s.query(`SELECT count(*) FROM posthorn.outbox`)
-		if err == nil && committed < n {
-			err = fmt.Errorf("%d events are committed, waiting for %d", committed, n)
+		got, err := s.query(committed)
+		if err != nil {
+			return err
 		}
-		return err
+		if goal < 0 {
+			goal = got + n
+		}
+		if got < goal {
+			return fmt.Errorf("%d events are committed, waiting for %d", got, goal)
+		}
+		return nil
 	})
 }
 
-// received returns all requests that the receiver ever got.
-func (s *stack) received() (requests []record.Request) {
+// received returns the requests that the receiver ever got, from all relays or
+// from the one at the address.
+func (s *stack) received(from ...string) (requests []record.Request) {
 	s.t.Helper()
-	decoder := json.NewDecoder(strings.NewReader(docker(s.t, "exec", s.container("receiver"), "/peer", "received")))
+	args := append([]string{"exec", s.container("receiver"), "/peer", "received"}, from...)
+	decoder := json.NewDecoder(strings.NewReader(docker(s.t, args...)))
 	for decoder.More() {
 		var r record.Request
 		if err := decoder.Decode(&r); err != nil {
@@ -216,72 +271,95 @@ func (s *stack) received() (requests []record.Request) {
 	return requests
 }
 
-// figures is what check counted.
+// standsFor fails the test if anything is delivered between a second from now
+// and then.
+func (s *stack) standsFor(d time.Duration) {
+	s.t.Helper()
+	time.Sleep(time.Second) // what was under way
+	before := len(s.received())
+	time.Sleep(d - time.Second)
+	if after := len(s.received()); after != before {
+		s.t.Errorf("%d requests arrived while the network was cut", after-before)
+	}
+}
+
+// figures are what came of all events.
 type figures struct {
 	committed  int // events
-	requests   int
+	delivered  int // events, at both endpoints together
+	lost       int // likewise
 	duplicates int // requests that brought a delivery again
+	disordered int // events of the ordered endpoint that came before another of their key
 }
 
 func (f figures) String() string {
-	return fmt.Sprintf("%d events committed, %d deliveries, 0 lost, %d duplicates, key order held", f.committed, len(endpoints)*f.committed, f.duplicates)
+	return fmt.Sprintf("%d events committed, %d deliveries, %d lost, %d duplicates, %d out of their key's order",
+		f.committed, f.delivered, f.lost, f.duplicates, f.disordered)
 }
 
-// check waits until the applications ended and every event they committed is
+// check stops the applications, waits until every event they committed is
 // delivered, and fails the test unless each endpoint got each of them, in the
 // order of its key where that was asked for, and nothing that was rolled back.
 func (s *stack) check(apps ...string) figures {
 	s.t.Helper()
 	for _, app := range apps {
-		if code := strings.TrimSpace(docker(s.t, "wait", s.container(app))); code != "0" {
-			s.t.Fatalf("%s ended with %s", app, code)
+		id := s.container(app)
+		if state := s.inspect(app, "{{.State.Running}}"); state != "true" {
+			s.t.Errorf("%s ended before it was stopped", app)
+		}
+		docker(s.t, "stop", id)
+		if code := s.inspect(app, "{{.State.ExitCode}}"); code != "0" {
+			s.t.Errorf("%s ended with %s", app, code)
 		}
 	}
-	committed, err := s.query(`SELECT count(*) FROM posthorn.outbox`)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	f := figures{committed: s.mustQuery(committed)}
 	eventually(s.t, 2*time.Minute, func() error {
-		left, err := s.query(fmt.Sprintf(`SELECT %d - count(*) FROM posthorn.deliveries WHERE state = 'delivered'`, len(endpoints)*committed))
-		if err == nil && left != 0 {
-			err = fmt.Errorf("ledger: %d of %d deliveries are not delivered", left, len(endpoints)*committed)
+		recorded, err := s.query(`SELECT count(*) FROM posthorn.deliveries WHERE state = 'delivered'`)
+		if err == nil && recorded != len(endpoints)*f.committed {
+			err = fmt.Errorf("ledger: %d of %d deliveries are delivered", recorded, len(endpoints)*f.committed)
 		}
 		return err
 	})
-	f := figures{committed: committed}
-	delivered := map[string]map[string]int{} // endpoint → "key seq" → requests
-	next := map[string]int{}                 // of the ordered endpoint: key → seq
+	seen := map[string]map[string]bool{} // endpoint → "key seq"
 	for _, path := range endpoints {
-		delivered[path] = map[string]int{}
+		seen[path] = map[string]bool{}
 	}
+	last := map[string]int{} // of the ordered endpoint: key → seq
 	for _, r := range s.received() {
-		f.requests++
 		event := fmt.Sprint(r.Event.Key, " ", r.Event.Seq)
-		switch seen := delivered[r.Path]; {
-		case r.Problem != "" || seen == nil || r.Event.RolledBack:
+		switch {
+		case r.Problem != "" || seen[r.Path] == nil || r.Event.RolledBack:
 			s.t.Errorf("the receiver got %+v", r)
-		case seen[event] > 0:
+			continue
+		case seen[r.Path][event]:
 			f.duplicates++
-		case r.Path == "/ordered" && r.Event.Seq != next[r.Event.Key]+1:
-			s.t.Errorf("%s came after %d", event, next[r.Event.Key])
-		case r.Path == "/ordered":
-			next[r.Event.Key] = r.Event.Seq
+			continue
 		}
-		if delivered[r.Path] != nil {
-			delivered[r.Path][event]++
+		seen[r.Path][event] = true
+		f.delivered++
+		if r.Path == "/ordered" {
+			if r.Event.Seq != last[r.Event.Key]+1 {
+				f.disordered++
+			}
+			last[r.Event.Key] = r.Event.Seq
 		}
 	}
-	// The counts table has each key's last number, and the numbers have no gaps.
-	counted, err := s.query(`SELECT sum(seq) FROM counts`)
-	if err != nil {
-		s.t.Fatal(err)
+	// The counts are of the events that were committed, and have no gaps: what
+	// is missing at an endpoint is lost, and what is there beyond was made up.
+	counted := s.mustQuery(`SELECT sum(seq) FROM counts`)
+	for _, path := range endpoints {
+		f.lost += counted - len(seen[path])
 	}
-	for path, seen := range delivered {
-		if len(seen) != committed || counted != committed {
-			s.t.Errorf("%s got %d events, committed are %d, counted %d", path, len(seen), committed, counted)
-		}
+	if counted != f.committed || f.committed == 0 || f.lost != 0 || f.disordered != 0 {
+		s.t.Errorf("%s; the applications counted %d", f, counted)
 	}
 	return f
+}
+
+// inspect returns what Docker knows of a service's container.
+func (s *stack) inspect(service, format string) string {
+	s.t.Helper()
+	return strings.TrimSpace(docker(s.t, "inspect", "--format", format, s.container(service)))
 }
 
 // takeover returns how long after since the relay at the address made its first
@@ -290,8 +368,8 @@ func (s *stack) takeover(address string, since time.Time) time.Duration {
 	s.t.Helper()
 	var first time.Time
 	eventually(s.t, time.Minute, func() error {
-		for _, r := range s.received() {
-			if r.From == address && r.Time.After(since) {
+		for _, r := range s.received(address) {
+			if r.Time.After(since) {
 				first = r.Time
 				return nil
 			}

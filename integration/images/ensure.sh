@@ -3,10 +3,10 @@
 #
 #     ensure.sh golang:1.26 postgres:15 postgres:17
 #
-# What is missing is pulled. Where there is no registry, a stand-in of the same
-# name is made from Debian's packages: enough like the public image for the
-# tests, and for nothing else. `docker image ls --filter label=posthorn.stand-in`
-# lists them. Says nothing when there is nothing to do.
+# What is missing is pulled. What cannot be, gets a stand-in of the same name that
+# is made from Debian's packages: enough like the public image for the tests, and
+# for nothing else. `docker image ls --filter label=posthorn.stand-in` lists them.
+# Says nothing when there is nothing to do.
 set -eu
 cd "$(dirname "$0")"
 
@@ -24,7 +24,7 @@ as_root() {
 }
 
 install_mmdebstrap() {
-	command -v mmdebstrap >/dev/null && return
+	command -v mmdebstrap >/dev/null && [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] && return
 	command -v apt-get >/dev/null || fail "no image can be pulled, and stand-ins are made on Debian and Ubuntu only"
 	as_root apt-get update -qq >&2
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
@@ -63,7 +63,8 @@ image() {
 	}
 }
 
-# The Go that this machine has, and the authorities that it trusts.
+# The Go that this machine has, without its tests, and the authorities that it
+# trusts.
 make_golang() {
 	version=${1#golang:}
 	case "$(go env GOVERSION)" in
@@ -73,6 +74,7 @@ make_golang() {
 	debian trixie ca-certificates "$2" \
 		--customize-hook='mkdir -p "$1/usr/local/go" "$1/go"' \
 		--customize-hook="sync-in '$(go env GOROOT)' /usr/local/go" \
+		--customize-hook='cd "$1/usr/local/go" && rm -rf api doc misc test && find src -name testdata -prune -exec rm -rf {} + && find src -name "*_test.go" -delete' \
 		--customize-hook='upload /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt'
 	image "$1" "$2" go version <<-'END'
 		ENV GOPATH=/go GOTOOLCHAIN=local PATH=/go/bin:/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -101,20 +103,22 @@ make_postgres() {
 
 missing=
 for name in "$@"; do
-	docker image inspect "$name" >/dev/null 2>&1 || docker pull --quiet "$name" >/dev/null 2>&1 || missing="$missing $name"
+	docker image inspect "$name" >/dev/null 2>&1 || docker pull --quiet "$name" >/dev/null || missing="$missing $name"
 done
 [ -n "$missing" ] || exit 0
-echo "No registry has$missing: making stand-ins of Debian's packages." >&2
+echo "Making stand-ins of Debian's packages for$missing." >&2
 install_mmdebstrap
 
 # Side by side: each waits for the network most of the time.
-makers=
+makers= failed=
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 for name in $missing; do
-	"make_${name%%:*}" "$name" "$folder/${name%%:*}-${name#*:}.tar" &
+	"make_${name%%:*}" "$name" "$folder/$(echo "$name" | tr : -).tar" &
 	makers="$makers $!"
 done
 for maker in $makers; do
-	wait "$maker" || fail "a stand-in could not be made"
+	wait "$maker" || failed=yes
 done
+[ -z "$failed" ] || fail "not every stand-in could be made"
+echo "Made$missing. Once the public images can be pulled: docker rmi$missing" >&2

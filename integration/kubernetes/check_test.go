@@ -77,7 +77,7 @@ func relayContainer(pod *corev1.PodSpec, sidecar bool) (*corev1.Container, error
 	if sidecar {
 		containers = pod.InitContainers
 	}
-	i := slices.IndexFunc(containers, func(c corev1.Container) bool { return strings.HasPrefix(c.Image, "posthorn:") })
+	i := slices.IndexFunc(containers, func(c corev1.Container) bool { return strings.HasPrefix(c.Image, "posthorn/posthorn:") })
 	if i < 0 {
 		return nil, errors.New("the relay has no container")
 	}

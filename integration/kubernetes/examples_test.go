@@ -85,7 +85,7 @@ func TestMistakesAreFound(t *testing.T) {
 	tests := []struct{ way, file, old, new, want string }{
 		{"sidecar", "sidecar.yaml", "replicas: 2", "replicas: 1", "no relay waits to take over"},
 		{"sidecar", "sidecar.yaml", "restartPolicy: Always", "", "is no sidecar"},
-		{"sidecar", "sidecar.yaml", "image: posthorn:", "image: other:", "the relay has no container"},
+		{"sidecar", "sidecar.yaml", "image: posthorn/posthorn:", "image: other:", "the relay has no container"},
 		{"sidecar", "sidecar.yaml", "matchLabels: {app.kubernetes.io/name: shop}", "matchLabels: {app.kubernetes.io/name: other}", "Deployment shop: selector"},
 		{"sidecar", "sidecar.yaml", "terminationGracePeriodSeconds: 45", "terminationGracePeriodSeconds: 8", "is not longer than stop_timeout"},
 		{"sidecar", "sidecar.yaml", "targetPort: 8080", "targetPort: metrics", "targetPort metrics is not the number"},

@@ -2,16 +2,18 @@
 // host application that writes events, and a receiver that writes down what it
 // gets.
 //
-//	peer write      commit EVENTS events, RATE a second, then end
-//	peer receive    answer on :9000
-//	peer received   print what receive wrote down
+//	peer write                commit RATE events a second until it is stopped
+//	peer receive              answer on :9000
+//	peer received [ADDRESS]   print what receive wrote down, or what came from ADDRESS
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -26,17 +28,14 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("usage: peer write | receive | received")
-	}
-	switch args[0] {
+	switch strings.Join(args[:min(len(args), 1)], "") {
 	case "write":
 		return write(ctx)
 	case "receive":
 		return receive(ctx)
 	case "received":
-		return received(os.Stdout)
+		return received(os.Stdout, strings.Join(args[1:], ""))
 	default:
-		return fmt.Errorf("there is no peer %s", args[0])
+		return errors.New("usage: peer write | receive | received [ADDRESS]")
 	}
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -80,7 +82,9 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	}
 }
 
-func received(w io.Writer) error {
+// received prints the lines that are complete, of requests from an address if
+// one is given.
+func received(w io.Writer, from string) error {
 	in, err := os.Open(file)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -89,6 +93,17 @@ func received(w io.Writer) error {
 		return err
 	}
 	defer func() { _ = in.Close() }()
-	_, err = io.Copy(w, in)
-	return err
+	lines, out := bufio.NewReader(in), bufio.NewWriter(w)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return out.Flush()
+		}
+		if err != nil {
+			return err
+		}
+		if from == "" || bytes.Contains(line, []byte(`"from":"`+from+`"`)) {
+			_, _ = out.Write(line) // Flush tells
+		}
+	}
 }

@@ -24,44 +24,48 @@ const (
 	rollback = 0.1
 )
 
+// limit bounds what a writer commits that nobody stops.
+const limit = 100_000
+
 // writer is the host application. It counts each key's events in a table of its
 // own, whose row locks make the order of the counts that of the commits, also
 // beside other writers.
 type writer struct {
 	conn *pgx.Conn
-	left int           // events to commit
+	left int           // events to commit at most
 	wait time.Duration // between the events
 }
 
+// write commits events until it is stopped.
 func write(ctx context.Context) error {
-	events, err := strconv.Atoi(os.Getenv("EVENTS"))
-	if err != nil {
-		return fmt.Errorf("read EVENTS: %w", err)
-	}
 	rate, err := strconv.Atoi(os.Getenv("RATE"))
 	if err != nil {
 		return fmt.Errorf("read RATE: %w", err)
 	}
-	w := &writer{left: events, wait: time.Second / time.Duration(rate)}
+	w := &writer{left: limit, wait: time.Second / time.Duration(rate)}
 	for {
 		err := w.work(ctx)
 		if w.conn != nil {
-			_ = w.conn.Close(ctx)
+			_ = w.conn.Close(context.WithoutCancel(ctx))
 			w.conn = nil
 		}
-		if err == nil || ctx.Err() != nil {
-			return err
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			return fmt.Errorf("%d events are committed, and nobody stopped it", limit)
 		}
 		fmt.Println("again:", err) // Postgres is away; the outbox may be too
-		if err := sleep(ctx, 200*time.Millisecond); err != nil {
-			return err
+		if sleep(ctx, 200*time.Millisecond) != nil {
+			return nil
 		}
 	}
 }
 
 const createCounts = `CREATE TABLE IF NOT EXISTS counts (key text PRIMARY KEY, seq integer NOT NULL)`
 
-// work connects and commits what is left.
+// work connects and commits until ctx ends or nothing is left. What it has begun
+// it finishes.
 func (w *writer) work(ctx context.Context) (err error) {
 	connecting, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -73,7 +77,7 @@ func (w *writer) work(ctx context.Context) (err error) {
 	}
 	for w.left > 0 {
 		n := min(1+rand.IntN(maxEvents), w.left)
-		err := w.transaction(ctx, n, rand.Float64() < rollback)
+		err := w.transaction(context.WithoutCancel(ctx), n, rand.Float64() < rollback)
 		switch {
 		case errors.Is(err, errRollBack):
 		case err != nil:

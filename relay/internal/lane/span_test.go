@@ -77,7 +77,10 @@ func startTracer(t testing.TB) (*trace.Tracer, func() []*otlp.Span) {
 func attribute(s *otlp.Span, name string) string {
 	for _, a := range s.GetAttributes() {
 		if a.GetKey() == name {
-			return a.GetValue().GetStringValue() + strings.TrimSuffix(fmt.Sprint(a.GetValue().GetIntValue()), "0")
+			if n := a.GetValue().GetIntValue(); n != 0 {
+				return fmt.Sprint(n)
+			}
+			return a.GetValue().GetStringValue()
 		}
 	}
 	return ""

@@ -390,11 +390,15 @@ func TestCollectorThatHangsHoldsNobodyUp(t *testing.T) {
 	tracer.Begin(attempt(t)).End(Outcome{Status: 200}) // of a straggler
 }
 
-func TestCloseWithoutTimeExportsNothing(t *testing.T) {
-	r := newReceiver(t, nil)
+func TestCloseWithoutTimeDoesNotWaitForTheCollector(t *testing.T) {
+	r := newReceiver(t, func(_ http.ResponseWriter, q *http.Request) { <-q.Context().Done() })
 	tracer := start(t, r.URL, nil)
 	tracer.Begin(attempt(t)).End(Outcome{Status: 200})
+	began := time.Now()
 	tracer.Close(ended(t))
+	if took := time.Since(began); took >= flushTime {
+		t.Errorf("it took %s", took)
+	}
 }
 
 func FuzzTraceContext(f *testing.F) {
