@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -298,6 +299,9 @@ transforms: [{match: [dropped], filter: "false"}]
 	c.must(t, "operator", "POST", "/api/v1/endpoints/erp/test", `{"payload": {"amount": 1.50}}`, &result)
 	if !result.OK || result.Status != 200 || result.Type != "pr.made" || result.Body != `{"payload": {"amount": 1.50}, "secret": "***"}` || !strings.Contains(result.Response, "***") {
 		t.Errorf("sent: %+v", result)
+	}
+	if basic := base64.StdEncoding.EncodeToString([]byte("posthorn:hunter2-basic")); strings.Contains(result.Response, basic) {
+		t.Errorf("the receiver's answer shows the password in %s", result.Response)
 	}
 	if a := c.ask(t, "operator", "POST", "/api/v1/endpoints/erp/test", `{"type": "dropped"}`); a.status != http.StatusConflict || !strings.Contains(string(a.body), "nothing was sent: the event is not sent") {
 		t.Errorf("a test that a transform drops answers %d %s", a.status, a.body)
