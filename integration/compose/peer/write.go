@@ -43,23 +43,19 @@ func write(ctx context.Context) error {
 		return fmt.Errorf("read RATE: %w", err)
 	}
 	w := &writer{left: limit, wait: time.Second / time.Duration(rate)}
-	for {
+	for ctx.Err() == nil {
 		err := w.work(ctx)
 		if w.conn != nil {
 			_ = w.conn.Close(context.WithoutCancel(ctx))
 			w.conn = nil
 		}
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err == nil:
+		if w.left == 0 {
 			return fmt.Errorf("%d events are committed, and nobody stopped it", limit)
 		}
-		fmt.Println("again:", err) // Postgres is away; the outbox may be too
-		if sleep(ctx, 200*time.Millisecond) != nil {
-			return nil
-		}
+		fmt.Println("again, unless it is stopped:", err) // Postgres is away; the outbox may be too
+		_ = sleep(ctx, 200*time.Millisecond)
 	}
+	return nil
 }
 
 const createCounts = `CREATE TABLE IF NOT EXISTS counts (key text PRIMARY KEY, seq integer NOT NULL)`
