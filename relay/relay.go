@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -82,10 +83,14 @@ func New(cfg *config.Config, version string, logger *slog.Logger) (*Relay, error
 // beginning. It returns an error when something is wrong that trying again
 // cannot mend: a *PluginsError where plugins cannot start.
 func (r *Relay) Run(ctx context.Context) error {
-	defer r.databases.close()
-	if r.control != nil {
-		defer r.control.databases.close()
-	}
+	defer func() { // at once: either may have to wait for a server that is away
+		var closing sync.WaitGroup
+		closing.Go(r.databases.close)
+		if r.control != nil {
+			closing.Go(r.control.databases.close)
+		}
+		closing.Wait()
+	}()
 	defer func() { r.client.Close() }() // of the last setup
 	server, err := admin.Listen(ctx, r.cfg.HTTP.Listen, r.metrics, r.snapshot, r.api, r.logger)
 	if err != nil {

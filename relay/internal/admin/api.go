@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,6 +46,8 @@ type APIOptions struct {
 	Hosts    []string // further hosts that requests may be for, without port
 	Version  string
 	Logger   *slog.Logger
+
+	bodyWithin time.Duration // how long a request's body may take; 0 for 10s
 }
 
 // API answers under /api: /api/openapi.json to everybody, since it holds
@@ -83,6 +86,7 @@ func NewAPI(o APIOptions) (*API, error) {
 		APIOptions: o, hosts: newHosts(o.Listen, o.Hosts), people: newPeople(o.Tokens, o.Logger), mux: http.NewServeMux(),
 		busy: make(chan struct{}, maxBusy), testing: make(chan struct{}, maxTests),
 	}
+	a.bodyWithin = cmp.Or(a.bodyWithin, 10*time.Second)
 	// Not huma.DefaultConfig: its routes for documents, schemas and a page with
 	// scripts from elsewhere stay off.
 	a.huma = humago.NewWithPrefix(a.mux, apiPrefix, huma.Config{
@@ -195,16 +199,18 @@ func register[I, O any](a *API, o operation, do func(context.Context, *caller, *
 	huma.Register(a.huma, huma.Operation{
 		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.doc,
 		Security: []map[string][]string{{"token": {o.role.String()}}}, Errors: slices.Compact(errs),
-		MaxBodyBytes: max(o.body, smallBody), BodyReadTimeout: 10 * time.Second, Middlewares: huma.Middlewares{a.require(o.role)},
+		MaxBodyBytes: max(o.body, smallBody), BodyReadTimeout: a.bodyWithin, Middlewares: huma.Middlewares{a.require(o.role)},
 	}, func(ctx context.Context, in *I) (*O, error) {
 		who := callerOf(ctx)
 		within := max(o.within, answerWithin)
 		// What the server allows for an answer is too short for some operations.
 		// Every connection can, but for those of tests.
 		_ = who.conn.SetWriteDeadline(time.Now().Add(within + writeWithin))
+		_ = who.conn.SetReadDeadline(time.Time{}) // the body's: it has been read
 		ctx, cancel := context.WithTimeout(ctx, within)
 		defer cancel()
 		out, err := do(ctx, who, in)
+		_ = who.conn.SetWriteDeadline(time.Now().Add(writeWithin))
 		if err != nil {
 			return nil, a.problem(ctx, o.id, err)
 		}
@@ -236,7 +242,7 @@ func (a *API) problem(ctx context.Context, id string, err error) error {
 	case errors.Is(err, ledger.ErrConfigured), errors.As(err, &refused):
 		return huma.Error409Conflict(err.Error())
 	case errors.Is(ctx.Err(), context.Canceled): // nobody waits for an answer
-		return huma.Error503ServiceUnavailable("the relay stops")
+		return huma.Error503ServiceUnavailable("the request was cancelled, or the relay stops")
 	}
 	a.Logger.LogAttrs(ctx, slog.LevelWarn, "API request failed", slog.String("operation", id), slog.Any("err", err))
 	return huma.Error503ServiceUnavailable("it could not be done, the relay's log says why; try again later")

@@ -75,12 +75,9 @@ func newPeople(tokens []Token, logger *slog.Logger) people {
 }
 
 // know returns who makes a request, or why nobody says. An address from which
-// too many different tokens were wrong is not listened to for a while.
+// too many different tokens were wrong learns nothing of further wrong ones for
+// a while; a right one is taken whatever others there did.
 func (p *people) know(r *http.Request) (*caller, *denial) {
-	from := guesserOf(r.RemoteAddr)
-	if wait := p.guesses.wait(from); wait > 0 {
-		return nil, &denial{status: http.StatusTooManyRequests, detail: "too many wrong tokens came from this address", retryAfter: wait}
-	}
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" || len(r.Header.Values("Authorization")) > 1 {
 		return nil, &denial{status: http.StatusUnauthorized, detail: "a token is missing: Authorization: Bearer …", challenge: "Bearer"}
@@ -94,6 +91,10 @@ func (p *people) know(r *http.Request) (*caller, *denial) {
 	}
 	if who != nil {
 		return who, nil
+	}
+	from := guesserOf(r.RemoteAddr)
+	if wait := p.guesses.wait(from); wait > 0 {
+		return nil, &denial{status: http.StatusTooManyRequests, detail: "too many wrong tokens came from this address", retryAfter: wait}
 	}
 	p.guesses.wrong(from, hash)
 	p.logged.Do(func() {

@@ -210,43 +210,60 @@ const sqlAudit = `INSERT INTO posthorn.audit (actor, action, subject, detail) VA
 // is pending again. It returns whether it will be rendered again, because its
 // request was not kept or never rendered. One that takes no retry as it stands,
 // because it is being sent for example, is a *RefusedError.
+//
+// What takes long is read before the slot's row is locked, for which the running
+// relay's writer waits.
 func (l *Ledger) Retry(ctx context.Context, r Retry) (again bool, err error) {
-	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
-		epoch, err := l.lockSlot(ctx, tx) // the writer removes payloads that nothing pending names
-		if err != nil {
+	f, err := l.finished(ctx, r)
+	if err == nil {
+		err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) (err error) {
+			again, err = l.retry(ctx, tx, r, f)
 			return err
-		}
-		var (
-			state    State
-			endpoint uuid.UUID
-			waits    bool // for an earlier event of its key
-		)
-		err = tx.QueryRow(ctx, `SELECT state, endpoint_id, due_at = 'infinity', request_method IS NULL FROM posthorn.pending WHERE id = $1`, r.ID).Scan(&state, &endpoint, &waits, &again)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows):
-			state, endpoint, again, err = reopen(ctx, tx, r, epoch)
-		case err != nil:
-		case state == Sending:
-			err = Refused("it is being sent")
-		case waits:
-			err = Refused("it waits for an earlier event of its key")
-		default:
-			if _, err = r.takes(ctx, tx, endpoint); err == nil {
-				_, err = tx.Exec(ctx, sqlRetryPending, r.ID)
-			}
-		}
-		if err != nil {
-			return err
-		}
-		b := &pgx.Batch{}
-		b.Queue(sqlTouch, endpoint)
-		b.Queue(sqlAudit, r.Actor, "delivery.retry", r.ID.String(), map[string]any{"was": state, "rendered_again": again})
-		return tx.SendBatch(ctx, b).Close()
-	})
+		})
+	}
 	if err != nil {
 		return false, fmt.Errorf("retry delivery %s: %w", r.ID, err)
 	}
 	return again, nil
+}
+
+func (l *Ledger) retry(ctx context.Context, tx pgx.Tx, r Retry, f *finished) (again bool, err error) {
+	if _, err := tx.Exec(ctx, sqlTransaction); err != nil {
+		return false, err
+	}
+	epoch, err := l.lockSlot(ctx, tx) // the writer removes payloads that nothing pending names
+	if err != nil {
+		return false, err
+	}
+	var (
+		state    State
+		endpoint uuid.UUID
+		waits    bool // for an earlier event of its key
+	)
+	err = tx.QueryRow(ctx, `SELECT state, endpoint_id, due_at = 'infinity', request_method IS NULL FROM posthorn.pending WHERE id = $1`, r.ID).Scan(&state, &endpoint, &waits, &again)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows) && f != nil:
+		state, endpoint, again = f.state, f.endpoint, f.again
+		err = f.reopen(ctx, tx, r, epoch)
+	case errors.Is(err, pgx.ErrNoRows):
+		err = ErrUnknownDelivery
+	case err != nil:
+	case state == Sending:
+		err = Refused("it is being sent")
+	case waits:
+		err = Refused("it waits for an earlier event of its key")
+	default:
+		if _, err = r.takes(ctx, tx, endpoint); err == nil {
+			_, err = tx.Exec(ctx, sqlRetryPending, r.ID)
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	b := &pgx.Batch{}
+	b.Queue(sqlTouch, endpoint)
+	b.Queue(sqlAudit, r.Actor, "delivery.retry", r.ID.String(), map[string]any{"was": state, "rendered_again": again})
+	return again, tx.SendBatch(ctx, b).Close()
 }
 
 // takes reports whether an endpoint orders by key, or why it takes no retry.
@@ -257,8 +274,9 @@ func (r *Retry) takes(ctx context.Context, tx pgx.Tx, endpoint uuid.UUID) (order
 	return ordered, takesRetry(ctx, tx, endpoint)
 }
 
+// sqlFinished looks into all partitions: nothing is indexed by id alone.
 const sqlFinished = `SELECT created_at, state, endpoint_id, event_id, type, coalesce(key, ''), request_method IS NULL, payload, headers, event_created_at,
-  coalesce(length(request_body), 0) FROM posthorn.deliveries WHERE id = $1`
+  coalesce(length(request_body), 0) FROM posthorn.deliveries WHERE id = $1 AND NOT EXISTS (SELECT FROM posthorn.pending WHERE id = $1)`
 
 const sqlReopen = `INSERT INTO posthorn.pending (id, endpoint_id, event_id, type, tenant, key, key_hash, lsn, index, created_at, state, reason,
   attempts, due_at, epoch, bytes, request_method, request_headers, request_body, status, error)
@@ -266,55 +284,75 @@ SELECT id, endpoint_id, event_id, type, tenant, key, $3, lsn, index, created_at,
   attempts, now(), $4, $5, request_method, request_headers, request_body, status, error
 FROM posthorn.deliveries WHERE created_at = $1 AND id = $2`
 
-// reopen turns a final delivery into a pending one.
-func reopen(ctx context.Context, tx pgx.Tx, r Retry, epoch int64) (state State, endpoint uuid.UUID, again bool, err error) {
-	var (
-		at, createdAt    time.Time
-		e                event.Event
-		payload, headers []byte
-		eventCreated     *time.Time
-		bytes            int64
-	)
-	err = tx.QueryRow(ctx, sqlFinished, r.ID).Scan(&at, &state, &endpoint, &e.ID, &e.Type, &e.Key, &again, &payload, &headers, &eventCreated, &bytes)
+// finished is a final delivery, with what it can be rendered from again.
+type finished struct {
+	at, createdAt    time.Time
+	state            State
+	endpoint         uuid.UUID
+	event            event.Event
+	again            bool // it is rendered again
+	payload, headers []byte
+	bytes            int64
+	missing          error // why there is no payload
+}
+
+// finished reads a final delivery; nil if there is none.
+func (l *Ledger) finished(ctx context.Context, r Retry) (*finished, error) {
+	var f finished
+	var eventCreated *time.Time
+	err := l.pool.QueryRow(ctx, sqlFinished, r.ID).
+		Scan(&f.at, &f.state, &f.endpoint, &f.event.ID, &f.event.Type, &f.event.Key, &f.again, &f.payload, &f.headers, &eventCreated, &f.bytes)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return state, endpoint, again, ErrUnknownDelivery
+		return nil, nil
 	}
 	if err != nil {
-		return state, endpoint, again, err
-	}
-	ordered, err := r.takes(ctx, tx, endpoint)
-	if err != nil {
-		return state, endpoint, again, err
-	}
-	if e.Type == "" { // see Record.bare
-		return state, endpoint, again, Refused("the ledger could not keep the event")
+		return nil, err
 	}
 	if eventCreated != nil {
-		createdAt = *eventCreated
+		f.createdAt = *eventCreated
 	}
-	if payload == nil {
-		original, err := r.Original(ctx, e.ID)
-		if err != nil {
-			return state, endpoint, again, err
-		}
-		payload, headers, createdAt = original.Payload, original.Headers, original.CreatedAt
+	if f.payload == nil && f.event.Type != "" {
+		var o Original
+		o, f.missing = r.Original(ctx, f.event.ID)
+		f.payload, f.headers, f.createdAt = o.Payload, o.Headers, o.CreatedAt
 	}
-	if createdAt.IsZero() {
-		createdAt = at
+	if f.createdAt.IsZero() {
+		f.createdAt = f.at
+	}
+	return &f, nil
+}
+
+// reopen turns the delivery into a pending one.
+func (f *finished) reopen(ctx context.Context, tx pgx.Tx, r Retry, epoch int64) error {
+	ordered, err := r.takes(ctx, tx, f.endpoint)
+	switch {
+	case err != nil:
+		return err
+	case f.event.Type == "": // see Record.bare
+		return Refused("the ledger could not keep the event")
+	case f.missing != nil:
+		return f.missing
 	}
 	var invalid, keyHash any
-	if !json.Valid(payload) {
+	if !json.Valid(f.payload) {
 		invalid = "the payload is not JSON"
 	}
-	if hash, ok := e.KeyHash(); ok && ordered {
+	if hash, ok := f.event.KeyHash(); ok && ordered {
 		keyHash = hash
 	}
-	b := &pgx.Batch{}
-	b.Queue(`INSERT INTO posthorn.payloads (event_id, payload, headers, created_at, invalid) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (event_id) DO NOTHING`,
-		e.ID, payload, headers, createdAt, invalid)
-	b.Queue(sqlReopen, at, r.ID, keyHash, epoch, bytes+int64(len(payload)+len(headers)))
-	b.Queue(`DELETE FROM posthorn.deliveries WHERE created_at = $1 AND id = $2`, at, r.ID)
-	return state, endpoint, again, tx.SendBatch(ctx, b).Close()
+	if _, err := tx.Exec(ctx, `INSERT INTO posthorn.payloads (event_id, payload, headers, created_at, invalid) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (event_id) DO NOTHING`,
+		f.event.ID, f.payload, f.headers, f.createdAt, invalid); err != nil {
+		return err
+	}
+	reopened, err := tx.Exec(ctx, sqlReopen, f.at, r.ID, keyHash, epoch, f.bytes+int64(len(f.payload)+len(f.headers)))
+	if err != nil {
+		return err
+	}
+	if reopened.RowsAffected() == 0 {
+		return Refused("it was retried meanwhile")
+	}
+	_, err = tx.Exec(ctx, `DELETE FROM posthorn.deliveries WHERE created_at = $1 AND id = $2`, f.at, r.ID)
+	return err
 }
 
 // Waiting is what an endpoint has pending.

@@ -256,6 +256,25 @@ func TestRetryAsksTheOutboxForWhatWasNotKept(t *testing.T) {
 	}
 }
 
+// What the outbox is asked for takes as long as it takes: neither the relay's
+// writer nor another retry waits for it.
+func TestRetryHoldsNothingWhileItAsksTheOutbox(t *testing.T) {
+	l, records := filled(t)
+	r := retryOf(records[2].ID, false)
+	asked := false
+	r.Original = func(ctx context.Context, _ uuid.UUID) (Original, error) {
+		asked = true
+		if n := l.pool.Stat().AcquiredConns(); n != 0 {
+			t.Errorf("it holds %d connections", n)
+		}
+		_, err := l.pool.Exec(ctx, `SELECT FROM posthorn.relay FOR UPDATE NOWAIT`)
+		return Original{Payload: []byte("{}")}, err
+	}
+	if _, err := l.Retry(t.Context(), r); err != nil || !asked {
+		t.Errorf("asked: %t, %v", asked, err)
+	}
+}
+
 func TestRetryRefuses(t *testing.T) {
 	l, records := filled(t)
 	behind := newRecord(5, Pending)
