@@ -12,7 +12,7 @@ import (
 // verify. The first builds the image, unless Docker remembers how.
 func TestComposeExamplesDeliver(t *testing.T) {
 	clone := filepath.Join(folder(t), "posthorn")
-	if _, err := execute(nil, "git", "clone", "--quiet", "--depth", "1", "file://"+repository(t), clone); err != nil {
+	if _, err := execute(nil, "git", "clone", "--quiet", root, clone); err != nil {
 		t.Fatal(err)
 	}
 	for _, example := range []string{"compose", "byro", "danbyte", "bindbee", "offly"} {
@@ -37,14 +37,4 @@ func TestComposeExamplesDeliver(t *testing.T) {
 				example, running.Sub(begin).Round(100*time.Millisecond), time.Since(running).Round(100*time.Millisecond))
 		})
 	}
-}
-
-// repository returns the absolute path of the repository.
-func repository(t *testing.T) string {
-	t.Helper()
-	path, err := filepath.Abs(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
 }

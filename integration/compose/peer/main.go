@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 )
 
@@ -28,13 +27,15 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	switch strings.Join(args[:min(len(args), 1)], "") {
-	case "write":
+	switch {
+	case len(args) == 1 && args[0] == "write":
 		return write(ctx)
-	case "receive":
+	case len(args) == 1 && args[0] == "receive":
 		return receive(ctx)
-	case "received":
-		return received(os.Stdout, strings.Join(args[1:], ""))
+	case len(args) == 1 && args[0] == "received":
+		return received(os.Stdout, "")
+	case len(args) == 2 && args[0] == "received":
+		return received(os.Stdout, args[1])
 	default:
 		return errors.New("usage: peer write | receive | received [ADDRESS]")
 	}
