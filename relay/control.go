@@ -61,7 +61,7 @@ func (c *control) operator() (*Operator, *config.Config, error) {
 }
 
 // Endpoints implements admin.Control.
-func (c *control) Endpoints(ctx context.Context, removed bool) ([]EndpointStatus, error) {
+func (c *control) Endpoints(ctx context.Context, who *admin.Caller, removed bool) ([]EndpointStatus, error) {
 	o, _, err := c.operator()
 	if err != nil {
 		return nil, err
@@ -70,25 +70,25 @@ func (c *control) Endpoints(ctx context.Context, removed bool) ([]EndpointStatus
 }
 
 // Pause implements admin.Control.
-func (c *control) Pause(ctx context.Context, endpoint, reason, actor string) (*TurnedEndpoint, error) {
+func (c *control) Pause(ctx context.Context, who *admin.Caller, endpoint, reason string) (*TurnedEndpoint, error) {
 	o, _, err := c.operator()
 	if err != nil {
 		return nil, err
 	}
-	return o.Pause(ctx, endpoint, reason, actor)
+	return o.Pause(ctx, endpoint, reason, who.Actor())
 }
 
 // Resume implements admin.Control.
-func (c *control) Resume(ctx context.Context, endpoint, reason, actor string) (*TurnedEndpoint, error) {
+func (c *control) Resume(ctx context.Context, who *admin.Caller, endpoint, reason string) (*TurnedEndpoint, error) {
 	o, _, err := c.operator()
 	if err != nil {
 		return nil, err
 	}
-	return o.Resume(ctx, endpoint, reason, actor)
+	return o.Resume(ctx, endpoint, reason, who.Actor())
 }
 
 // List implements admin.Control.
-func (c *control) List(ctx context.Context, f DeliveryFilter) ([]Delivery, error) {
+func (c *control) List(ctx context.Context, who *admin.Caller, f DeliveryFilter) ([]Delivery, error) {
 	o, _, err := c.operator()
 	if err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func (c *control) List(ctx context.Context, f DeliveryFilter) ([]Delivery, error
 }
 
 // Show implements admin.Control.
-func (c *control) Show(ctx context.Context, id uuid.UUID) (*DeliveryDetail, error) {
+func (c *control) Show(ctx context.Context, who *admin.Caller, id uuid.UUID) (*DeliveryDetail, error) {
 	o, cfg, err := c.operator()
 	if err != nil {
 		return nil, err
@@ -130,16 +130,16 @@ func (c *control) Show(ctx context.Context, id uuid.UUID) (*DeliveryDetail, erro
 }
 
 // Retry implements admin.Control.
-func (c *control) Retry(ctx context.Context, id uuid.UUID, actor string) (again bool, err error) {
+func (c *control) Retry(ctx context.Context, who *admin.Caller, id uuid.UUID) (again bool, err error) {
 	o, _, err := c.operator()
 	if err != nil {
 		return false, err
 	}
-	return o.Retry(ctx, id, actor)
+	return o.Retry(ctx, id, who.Actor())
 }
 
 // Test implements admin.Control.
-func (c *control) Test(ctx context.Context, endpoint, eventType string, payload []byte) (*admin.TestResult, error) {
+func (c *control) Test(ctx context.Context, who *admin.Caller, endpoint, eventType string, payload []byte) (*admin.TestResult, error) {
 	o, cfg, err := c.operator()
 	if err != nil {
 		return nil, err

@@ -412,13 +412,13 @@ func (db *database) retryAndDrop(t *testing.T, s *session, id uuid.UUID) {
 	if list, err := o.Endpoints(t.Context(), true); err != nil || len(list) != 1 || list[0].State != EndpointPaused {
 		t.Errorf("endpoints: %+v, %v", list, err)
 	}
-	if _, err := o.Pause(t.Context(), "e", "by hand", "test"); err != nil {
+	if _, err := o.Pause(t.Context(), "e", "by hand", testActor); err != nil {
 		t.Error(err)
 	}
-	if _, err := o.Resume(t.Context(), "e", "", "test"); err != nil {
+	if _, err := o.Resume(t.Context(), "e", "", testActor); err != nil {
 		t.Error(err)
 	}
-	if _, err := o.Retry(t.Context(), id, "test"); err != nil {
+	if _, err := o.Retry(t.Context(), id, testActor); err != nil {
 		t.Error(err)
 	}
 	dropped, err := s.ledger.DropPartitions(t.Context(), 24*time.Hour)

@@ -27,6 +27,9 @@ type DeliveryFilter = ledger.Filter
 // ErrUnknownDelivery reports that no delivery of that id stands in the ledger.
 var ErrUnknownDelivery = ledger.ErrUnknownDelivery
 
+// Actor is who does something, for the audit.
+type Actor = ledger.Actor
+
 // DeliveryStates are the states that a delivery can have.
 var DeliveryStates = []ledger.State{ledger.Pending, ledger.Sending, ledger.Delivered, ledger.Failed, ledger.Skipped}
 
@@ -93,7 +96,7 @@ func (o *Operator) Show(ctx context.Context, id uuid.UUID) (*DeliveryDetail, err
 // event will be transformed and rendered again, because the ledger has no request
 // of the delivery: none was rendered, or it was not kept. actor stands in the
 // audit.
-func (o *Operator) Retry(ctx context.Context, id uuid.UUID, actor string) (again bool, err error) {
+func (o *Operator) Retry(ctx context.Context, id uuid.UUID, actor Actor) (again bool, err error) {
 	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
 		return false, hinted(err)
 	}

@@ -59,14 +59,14 @@ func (o *Operator) Endpoints(ctx context.Context, removed bool) ([]EndpointStatu
 // resumed; a running relay notices within a second or two. One that is paused
 // already stays as it is, but for the reason if that is another one; "" is no
 // reason. actor stands in the audit.
-func (o *Operator) Pause(ctx context.Context, name, reason, actor string) (*TurnedEndpoint, error) {
+func (o *Operator) Pause(ctx context.Context, name, reason string, actor Actor) (*TurnedEndpoint, error) {
 	return o.turn(ctx, name, func() (*TurnedEndpoint, error) { return o.ledger.Pause(ctx, name, reason, actor) })
 }
 
 // Resume lets an endpoint, given by name or id, which is paused or answered
 // 410 Gone, have its events again, and forgets its failures. One that is
 // enabled stays as it is. reason, "" for none, and actor stand in the audit.
-func (o *Operator) Resume(ctx context.Context, name, reason, actor string) (*TurnedEndpoint, error) {
+func (o *Operator) Resume(ctx context.Context, name, reason string, actor Actor) (*TurnedEndpoint, error) {
 	return o.turn(ctx, name, func() (*TurnedEndpoint, error) { return o.ledger.Resume(ctx, name, reason, actor) })
 }
 

@@ -72,7 +72,7 @@ func TestEndpointsOfTheConfigurationAreKnownBeforeTheFirstStart(t *testing.T) {
 	if diff := cmp.Diff("crm enabled configuration false\nerp enabled configuration false\noff disabled configuration false", list(true)); diff != "" {
 		t.Errorf("before a relay ran (-want +got):\n%s", diff)
 	}
-	if e, err := o.Pause(t.Context(), "erp", "not yet", "test"); err != nil || !e.Changed || e.Was != EndpointEnabled {
+	if e, err := o.Pause(t.Context(), "erp", "not yet", testActor); err != nil || !e.Changed || e.Was != EndpointEnabled {
 		t.Errorf("paused: %+v, %v", e, err)
 	}
 	if states := db.starts(t, o); states["erp"] != EndpointPaused || states["crm"] != EndpointEnabled || states["off"] != EndpointDisabled {
@@ -87,7 +87,7 @@ func TestEndpointsOfTheConfigurationAreKnownBeforeTheFirstStart(t *testing.T) {
 	if diff := cmp.Diff("crm removed configuration true\nerp paused operator true\noff removed configuration true", list(true)); diff != "" {
 		t.Errorf("with the removed ones (-want +got):\n%s", diff)
 	}
-	if e, err := o.Resume(t.Context(), o.endpoints[0].ID.String(), "mended", "test"); err != nil || e.State != EndpointEnabled || e.Reason != "mended" || !e.Changed {
+	if e, err := o.Resume(t.Context(), o.endpoints[0].ID.String(), "mended", testActor); err != nil || e.State != EndpointEnabled || e.Reason != "mended" || !e.Changed {
 		t.Errorf("resumed by id: %+v, %v", e, err)
 	}
 }
@@ -115,8 +115,8 @@ func TestPauseAndResumeRefuseWhatTheyCannotDo(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			_, pause := c.operator.Pause(t.Context(), c.endpoint, "", "test")
-			_, resume := c.operator.Resume(t.Context(), c.endpoint, "", "test")
+			_, pause := c.operator.Pause(t.Context(), c.endpoint, "", testActor)
+			_, resume := c.operator.Resume(t.Context(), c.endpoint, "", testActor)
 			for _, err := range []error{pause, resume} {
 				wants(t, err, c.want...)
 				if !errors.Is(err, c.is) {
@@ -135,15 +135,15 @@ func TestRetryToAPausedEndpointIsRefused(t *testing.T) {
 	cfg := db.initialised(t, threeEndpoints)
 	o := operator(t, cfg)
 	id := db.record(t, cfg, "erp", uuid.New(), ledger.Failed)
-	if _, err := o.Pause(t.Context(), "erp", "", "test"); err != nil {
+	if _, err := o.Pause(t.Context(), "erp", "", testActor); err != nil {
 		t.Fatal(err)
 	}
-	_, err := o.Retry(t.Context(), id, "test")
+	_, err := o.Retry(t.Context(), id, testActor)
 	wants(t, err, "resume it first: posthorn endpoints resume erp")
-	if _, err := o.Resume(t.Context(), "erp", "", "test"); err != nil {
+	if _, err := o.Resume(t.Context(), "erp", "", testActor); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := o.Retry(t.Context(), id, "test"); err != nil {
+	if _, err := o.Retry(t.Context(), id, testActor); err != nil {
 		t.Errorf("after it was resumed: %v", err)
 	}
 }
@@ -151,8 +151,8 @@ func TestRetryToAPausedEndpointIsRefused(t *testing.T) {
 func TestEndpointsSayThatInitIsMissing(t *testing.T) {
 	o := operator(t, newDatabase(t).config(t, ""))
 	_, list := o.Endpoints(context.Background(), false)
-	_, pause := o.Pause(context.Background(), "erp", "", "test")
-	_, resume := o.Resume(context.Background(), "erp", "", "test")
+	_, pause := o.Pause(context.Background(), "erp", "", testActor)
+	_, resume := o.Resume(context.Background(), "erp", "", testActor)
 	for _, err := range []error{list, pause, resume} {
 		wants(t, err, "run posthorn init")
 	}

@@ -20,6 +20,8 @@ import (
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
 
+var testActor = Actor{Name: "test"}
+
 // record puts a final delivery into the ledger, as a relay does.
 func (db *database) record(t *testing.T, cfg *config.Config, endpoint string, eventID uuid.UUID, state ledger.State) uuid.UUID {
 	t.Helper()
@@ -58,20 +60,20 @@ endpoints: [{name: erp, url: "http://127.0.0.1:1/", events: ["*"]}, {name: off, 
 	defer o.Close()
 
 	id := db.record(t, cfg, "erp", kept, ledger.Failed)
-	if again, err := o.Retry(t.Context(), id, "test"); err != nil || !again {
+	if again, err := o.Retry(t.Context(), id, testActor); err != nil || !again {
 		t.Errorf("rendered again: %t, %v", again, err)
 	}
 	d, err := o.Show(t.Context(), id)
 	if err != nil || d.State != ledger.Pending || string(d.Payload) != `{"n":  1}` {
 		t.Errorf("shown as %+v, %v", d, err)
 	}
-	_, err = o.Retry(t.Context(), db.record(t, cfg, "erp", gone, ledger.Failed), "test")
+	_, err = o.Retry(t.Context(), db.record(t, cfg, "erp", gone, ledger.Failed), testActor)
 	wants(t, err, "ledger.bodies", "gone from the outbox")
-	_, err = o.Retry(t.Context(), db.record(t, cfg, "off", kept, ledger.Failed), "test")
+	_, err = o.Retry(t.Context(), db.record(t, cfg, "off", kept, ledger.Failed), testActor)
 	wants(t, err, "endpoint off is disabled")
-	_, err = o.Retry(t.Context(), db.record(t, cfg, "removed", kept, ledger.Failed), "test")
+	_, err = o.Retry(t.Context(), db.record(t, cfg, "removed", kept, ledger.Failed), testActor)
 	wants(t, err, "not in the configuration")
-	if _, err := o.Retry(t.Context(), uuid.New(), "test"); !errors.Is(err, ErrUnknownDelivery) {
+	if _, err := o.Retry(t.Context(), uuid.New(), testActor); !errors.Is(err, ErrUnknownDelivery) {
 		t.Errorf("an unknown delivery: %v", err)
 	}
 	if list, err := o.List(t.Context(), DeliveryFilter{State: ledger.Failed, Limit: 10}); err != nil || len(list) != 3 {
@@ -118,7 +120,7 @@ endpoints: [{name: erp, url: "%s", events: ["*"], retry: {schedule: []}, orderin
 	first := <-bodies
 	failed := o.waitFor(t, ledger.Failed)
 	healthy.Store(true)
-	if again, err := o.Retry(t.Context(), failed.ID, "test"); err != nil || again {
+	if again, err := o.Retry(t.Context(), failed.ID, testActor); err != nil || again {
 		t.Fatalf("rendered again: %t, %v", again, err)
 	}
 	if second := <-bodies; second != first {
@@ -154,7 +156,7 @@ func TestOperatorSaysThatInitIsMissing(t *testing.T) {
 	defer o.Close()
 	_, list := o.List(context.Background(), DeliveryFilter{Limit: 1})
 	_, show := o.Show(context.Background(), uuid.New())
-	_, retry := o.Retry(context.Background(), uuid.New(), "test")
+	_, retry := o.Retry(context.Background(), uuid.New(), testActor)
 	for _, err := range []error{list, show, retry} {
 		wants(t, err, "run posthorn init")
 	}

@@ -208,11 +208,11 @@ func (g *globals) retry(cmd *cobra.Command, o *relay.Operator, ids []uuid.UUID) 
 }
 
 // actor is who acts, for the audit.
-func actor() string {
+func actor() relay.Actor {
 	if u, err := user.Current(); err == nil {
-		return "cli:" + u.Username
+		return relay.Actor{Name: "cli:" + u.Username}
 	}
-	return "cli"
+	return relay.Actor{Name: "cli"}
 }
 
 func newDeliveriesShowCommand(g *globals) *cobra.Command {

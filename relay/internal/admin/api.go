@@ -16,26 +16,9 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
-	"github.com/google/uuid"
 
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
-
-// Control is what the API asks the relay, and tells it. Errors are those of
-// the ledger; actor stands in its audit. What is returned holds no secret and
-// no URL's credentials.
-type Control interface {
-	Endpoints(ctx context.Context, removed bool) ([]ledger.EndpointStatus, error)
-	Pause(ctx context.Context, endpoint, reason, actor string) (*ledger.Turned, error)
-	Resume(ctx context.Context, endpoint, reason, actor string) (*ledger.Turned, error)
-	List(ctx context.Context, f ledger.Filter) ([]ledger.Delivery, error)
-	Show(ctx context.Context, id uuid.UUID) (*ledger.Detail, error)
-	Retry(ctx context.Context, id uuid.UUID, actor string) (again bool, err error)
-	// Test sends a test to an endpoint. An empty type, or a nil payload, is
-	// chosen. An error but ledger.ErrUnknownEndpoint says why nothing was sent.
-	Test(ctx context.Context, endpoint, eventType string, payload []byte) (*TestResult, error)
-	Catalogue() []EventType
-}
 
 // APIOptions say what an API is for, and for whom.
 type APIOptions struct {
@@ -187,7 +170,7 @@ type operation struct {
 }
 
 // register adds an operation, which do answers. Its errors become problems.
-func register[I, O any](a *API, o operation, do func(context.Context, *caller, *I) (*O, error)) {
+func register[I, O any](a *API, o operation, do func(context.Context, *Caller, *I) (*O, error)) {
 	errs := append([]int{
 		http.StatusUnauthorized, http.StatusForbidden, http.StatusMisdirectedRequest, http.StatusUnprocessableEntity,
 		http.StatusTooManyRequests, http.StatusServiceUnavailable,

@@ -137,12 +137,12 @@ func (in *deliveriesInput) filter() (f ledger.Filter, err error) {
 	return f, err
 }
 
-func (a *API) listDeliveries(ctx context.Context, _ *caller, in *deliveriesInput) (*deliveriesOutput, error) {
+func (a *API) listDeliveries(ctx context.Context, who *Caller, in *deliveriesInput) (*deliveriesOutput, error) {
 	f, err := in.filter()
 	if err != nil {
 		return nil, err
 	}
-	list, err := a.Control.List(ctx, f)
+	list, err := a.Control.List(ctx, who, f)
 	if err != nil {
 		return nil, err
 	}
@@ -157,12 +157,12 @@ func (a *API) listDeliveries(ctx context.Context, _ *caller, in *deliveriesInput
 	return out, nil
 }
 
-func (a *API) showDelivery(ctx context.Context, who *caller, in *deliveryPath) (*deliveryOutput, error) {
+func (a *API) showDelivery(ctx context.Context, who *Caller, in *deliveryPath) (*deliveryOutput, error) {
 	id, err := checkID("path.id", in.ID)
 	if err != nil {
 		return nil, err
 	}
-	d, err := a.Control.Show(ctx, id)
+	d, err := a.Control.Show(ctx, who, id)
 	if err != nil {
 		return nil, err
 	}
@@ -193,12 +193,12 @@ func (a *API) showDelivery(ctx context.Context, who *caller, in *deliveryPath) (
 	return out, nil
 }
 
-func (a *API) retryDelivery(ctx context.Context, who *caller, in *deliveryPath) (*retryOutput, error) {
+func (a *API) retryDelivery(ctx context.Context, who *Caller, in *deliveryPath) (*retryOutput, error) {
 	id, err := checkID("path.id", in.ID)
 	if err != nil {
 		return nil, err
 	}
-	again, err := a.Control.Retry(ctx, id, who.actor())
+	again, err := a.Control.Retry(ctx, who, id)
 	if err != nil {
 		return nil, err
 	}

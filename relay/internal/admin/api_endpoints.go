@@ -112,14 +112,14 @@ func (a *API) endpointOperations() {
 		id: "pause-endpoint", method: http.MethodPost, path: "/endpoints/{name}/pause", role: Operator,
 		summary: "Pause an endpoint", doc: "Parks the events of an endpoint until it is resumed; the running relay notices within a second or two. One that is paused already stays so, with the new reason if one is given.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
-	}, func(ctx context.Context, who *caller, in *turnInput) (*turnOutput, error) {
+	}, func(ctx context.Context, who *Caller, in *turnInput) (*turnOutput, error) {
 		return in.turn(ctx, who, a.Control.Pause)
 	})
 	register(a, operation{
 		id: "resume-endpoint", method: http.MethodPost, path: "/endpoints/{name}/resume", role: Operator,
 		summary: "Resume an endpoint", doc: "Lets an endpoint that is paused, or answered 410 Gone, have its events again, what was parked first, and forgets its failures.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
-	}, func(ctx context.Context, who *caller, in *turnInput) (*turnOutput, error) {
+	}, func(ctx context.Context, who *Caller, in *turnInput) (*turnOutput, error) {
 		return in.turn(ctx, who, a.Control.Resume)
 	})
 	register(a, operation{
@@ -129,8 +129,8 @@ func (a *API) endpointOperations() {
 	}, a.testEndpoint)
 }
 
-func (a *API) listEndpoints(ctx context.Context, _ *caller, in *endpointsInput) (*endpointsOutput, error) {
-	list, err := a.Control.Endpoints(ctx, in.All)
+func (a *API) listEndpoints(ctx context.Context, who *Caller, in *endpointsInput) (*endpointsOutput, error) {
+	list, err := a.Control.Endpoints(ctx, who, in.All)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func (a *API) listEndpoints(ctx context.Context, _ *caller, in *endpointsInput) 
 const maxReason = 500
 
 // turn answers with what do makes of the endpoint.
-func (in *turnInput) turn(ctx context.Context, who *caller, do func(ctx context.Context, endpoint, reason, actor string) (*ledger.Turned, error)) (*turnOutput, error) {
+func (in *turnInput) turn(ctx context.Context, who *Caller, do func(ctx context.Context, who *Caller, endpoint, reason string) (*ledger.Turned, error)) (*turnOutput, error) {
 	reason := ""
 	if in.Body != nil {
 		reason = in.Body.Reason
@@ -167,14 +167,14 @@ func (in *turnInput) turn(ctx context.Context, who *caller, do func(ctx context.
 	if len(reason) > maxReason {
 		return nil, invalid("body.reason", "has more than 500 bytes")
 	}
-	t, err := do(ctx, in.Name, reason, who.actor())
+	t, err := do(ctx, who, in.Name, reason)
 	if err != nil {
 		return nil, err
 	}
 	return &turnOutput{turned{ID: t.ID, Name: t.Name, State: string(t.State), Was: string(t.Was), By: t.By, Reason: t.Reason, Since: t.Since, Changed: t.Changed}}, nil
 }
 
-func (a *API) testEndpoint(ctx context.Context, _ *caller, in *testInput) (*testOutput, error) {
+func (a *API) testEndpoint(ctx context.Context, who *Caller, in *testInput) (*testOutput, error) {
 	if err := checkText("path.name", in.Name); err != nil {
 		return nil, err
 	}
@@ -191,7 +191,7 @@ func (a *API) testEndpoint(ctx context.Context, _ *caller, in *testInput) (*test
 	default:
 		return nil, huma.ErrorWithHeaders(huma.Error429TooManyRequests("other tests are being sent: try again when they are done"), http.Header{"Retry-After": {"5"}})
 	}
-	result, err := a.Control.Test(ctx, in.Name, sample.Type, sample.Payload)
+	result, err := a.Control.Test(ctx, who, in.Name, sample.Type, sample.Payload)
 	if err != nil {
 		return nil, err
 	}

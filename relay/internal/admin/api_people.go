@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
 
 // Role is what somebody may do. Each may do what those below it may.
@@ -44,21 +46,25 @@ type Token struct {
 	Hash [sha256.Size]byte // of the token: the API keeps nothing else of it
 }
 
-// caller is who makes a request.
-type caller struct {
-	Name string
-	Role Role
+// Caller is who makes a request.
+type Caller struct {
+	Name   string
+	Role   Role
+	Tenant string // whose endpoints it may see and change, and no other's; "" for all
+	Via    string // how it came in: api
+	From   string // its network address
+
 	conn *http.ResponseController
 }
 
-// actor is how the ledger's audit names who c is.
-func (c *caller) actor() string { return "api:" + c.Name }
+// Actor is how the ledger's audit names the caller.
+func (c *Caller) Actor() ledger.Actor { return ledger.Actor{Name: c.Via + ":" + c.Name, From: c.From} }
 
 type callerKey struct{}
 
 // callerOf returns who makes the request of ctx.
-func callerOf(ctx context.Context) *caller {
-	who, _ := ctx.Value(callerKey{}).(*caller) // every operation's request has one
+func callerOf(ctx context.Context) *Caller {
+	who, _ := ctx.Value(callerKey{}).(*Caller) // every operation's request has one
 	return who
 }
 
@@ -77,16 +83,16 @@ func newPeople(tokens []Token, logger *slog.Logger) people {
 // know returns who makes a request, or why nobody says. An address from which
 // too many different tokens were wrong learns nothing of further wrong ones for
 // a while; a right one is taken whatever others there did.
-func (p *people) know(r *http.Request) (*caller, *denial) {
+func (p *people) know(r *http.Request) (*Caller, *denial) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" || len(r.Header.Values("Authorization")) > 1 {
 		return nil, &denial{status: http.StatusUnauthorized, detail: "a token is missing: Authorization: Bearer …", challenge: "Bearer"}
 	}
 	hash := sha256.Sum256([]byte(token))
-	var who *caller
+	var who *Caller
 	for i := range p.tokens { // all of them: how long it takes says nothing
 		if t := &p.tokens[i]; subtle.ConstantTimeCompare(t.Hash[:], hash[:]) == 1 {
-			who = &caller{Name: t.Name, Role: t.Role}
+			who = &Caller{Name: t.Name, Role: t.Role, Via: "api", From: r.RemoteAddr}
 		}
 	}
 	if who != nil {

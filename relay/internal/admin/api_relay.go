@@ -51,7 +51,7 @@ func (a *API) relayOperations() {
 	register(a, operation{
 		id: "list-events", method: http.MethodGet, path: "/events", role: Viewer,
 		summary: "List event types", doc: "The catalogue of the configuration, by type.",
-	}, func(_ context.Context, _ *caller, in *PageInput) (*eventsOutput, error) {
+	}, func(_ context.Context, _ *Caller, in *PageInput) (*eventsOutput, error) {
 		part, next, err := page(in, eventList, a.Control.Catalogue(), func(e *EventType) string { return e.Type })
 		if err != nil {
 			return nil, err
@@ -61,7 +61,7 @@ func (a *API) relayOperations() {
 	register(a, operation{
 		id: "show-stream", method: http.MethodGet, path: "/stream", role: Viewer,
 		summary: "Show how the stream stands", doc: "How far the stream was read and recorded, as the relay that answers knows it.",
-	}, func(context.Context, *caller, *struct{}) (*streamOutput, error) {
+	}, func(context.Context, *Caller, *struct{}) (*streamOutput, error) {
 		return &streamOutput{streamOf(a.Snapshot())}, nil
 	})
 }

@@ -29,29 +29,29 @@ type fakeControl struct {
 	takes   time.Duration // that Test takes
 }
 
-func (f *fakeControl) Endpoints(context.Context, bool) ([]ledger.EndpointStatus, error) {
+func (f *fakeControl) Endpoints(context.Context, *Caller, bool) ([]ledger.EndpointStatus, error) {
 	return nil, f.err
 }
 
-func (f *fakeControl) Pause(context.Context, string, string, string) (*ledger.Turned, error) {
+func (f *fakeControl) Pause(context.Context, *Caller, string, string) (*ledger.Turned, error) {
 	return &ledger.Turned{State: ledger.Paused, Was: ledger.Enabled, By: "operator"}, f.err
 }
 
-func (f *fakeControl) Resume(ctx context.Context, endpoint, reason, actor string) (*ledger.Turned, error) {
-	return f.Pause(ctx, endpoint, reason, actor)
+func (f *fakeControl) Resume(ctx context.Context, who *Caller, endpoint, reason string) (*ledger.Turned, error) {
+	return f.Pause(ctx, who, endpoint, reason)
 }
 
-func (f *fakeControl) List(context.Context, ledger.Filter) ([]ledger.Delivery, error) {
+func (f *fakeControl) List(context.Context, *Caller, ledger.Filter) ([]ledger.Delivery, error) {
 	return nil, f.err
 }
 
-func (f *fakeControl) Show(context.Context, uuid.UUID) (*ledger.Detail, error) {
+func (f *fakeControl) Show(context.Context, *Caller, uuid.UUID) (*ledger.Detail, error) {
 	return &ledger.Detail{Payload: []byte(strings.Repeat("ä", maxText))}, f.err
 }
 
-func (f *fakeControl) Retry(context.Context, uuid.UUID, string) (bool, error) { return false, f.err }
+func (f *fakeControl) Retry(context.Context, *Caller, uuid.UUID) (bool, error) { return false, f.err }
 
-func (f *fakeControl) Test(ctx context.Context, _, _ string, _ []byte) (*TestResult, error) {
+func (f *fakeControl) Test(ctx context.Context, _ *Caller, _, _ string, _ []byte) (*TestResult, error) {
 	if f.waits {
 		f.started <- struct{}{}
 		<-ctx.Done()

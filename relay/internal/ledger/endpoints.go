@@ -168,7 +168,7 @@ func (l *Ledger) Hold(ctx context.Context, endpoint uuid.UUID, state EndpointSta
 		if err != nil || e.State == state && e.By == byRelay && e.Reason == clean(reason, reasonLimit) {
 			return err
 		}
-		return e.turn(ctx, tx, turn{to: state, by: byRelay, reason: reason, actor: byRelay})
+		return e.turn(ctx, tx, turn{to: state, by: byRelay, reason: reason, actor: Actor{Name: byRelay}})
 	})
 	if err != nil {
 		return fmt.Errorf("record endpoint %s as %s: %w", endpoint, state, err)

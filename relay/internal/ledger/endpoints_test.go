@@ -44,7 +44,7 @@ func (l *Ledger) audit(t *testing.T) string {
 
 func (l *Ledger) pause(t *testing.T, reason string) *Turned {
 	t.Helper()
-	e, err := l.Pause(t.Context(), "erp", reason, "cli:test")
+	e, err := l.Pause(t.Context(), "erp", reason, Actor{Name: "cli:test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func (l *Ledger) pause(t *testing.T, reason string) *Turned {
 
 func (l *Ledger) resume(t *testing.T) *Turned {
 	t.Helper()
-	e, err := l.Resume(t.Context(), "erp", "", "cli:test")
+	e, err := l.Resume(t.Context(), "erp", "", Actor{Name: "cli:test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -180,7 +180,7 @@ type Original struct {
 // to the delivery afterwards follows from its number of attempts as ever.
 type Retry struct {
 	ID    uuid.UUID
-	Actor string // who wishes it, for the audit
+	Actor Actor // who wishes it
 	// Endpoint says whether an endpoint orders by key, or why the configuration
 	// lets it take no retry.
 	Endpoint func(id uuid.UUID) (ordered bool, err error)
@@ -203,8 +203,6 @@ func (l *Ledger) lockSlot(ctx context.Context, tx pgx.Tx) (epoch int64, err erro
 const sqlRetryPending = `UPDATE posthorn.pending SET due_at = now(), reason = 'retried by hand', updated_at = now() WHERE id = $1`
 
 const sqlTouch = `UPDATE posthorn.endpoints SET updated_at = clock_timestamp() WHERE id = $1`
-
-const sqlAudit = `INSERT INTO posthorn.audit (actor, action, subject, detail) VALUES ($1, $2, $3, $4)`
 
 // Retry makes a delivery due now: one that is pending, or a final one, which
 // is pending again. It returns whether it will be rendered again, because its
@@ -262,7 +260,7 @@ func (l *Ledger) retry(ctx context.Context, tx pgx.Tx, r Retry, f *finished) (ag
 	}
 	b := &pgx.Batch{}
 	b.Queue(sqlTouch, endpoint)
-	b.Queue(sqlAudit, r.Actor, "delivery.retry", r.ID.String(), map[string]any{"was": state, "rendered_again": again})
+	r.Actor.queue(b, "delivery.retry", r.ID.String(), map[string]any{"was": state, "rendered_again": again})
 	return again, tx.SendBatch(ctx, b).Close()
 }
 

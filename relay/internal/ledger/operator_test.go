@@ -17,7 +17,7 @@ import (
 // empty.
 func retryOf(id uuid.UUID, ordered bool) Retry {
 	return Retry{
-		ID: id, Actor: "cli:test",
+		ID: id, Actor: Actor{Name: "cli:test"},
 		Endpoint: func(uuid.UUID) (bool, error) { return ordered, nil },
 		Original: func(context.Context, uuid.UUID) (Original, error) { return Original{}, errGone },
 	}

@@ -40,7 +40,7 @@ type turn struct {
 	to     EndpointState
 	by     string
 	reason string // "" for none
-	actor  string // for the audit
+	actor  Actor
 }
 
 // sqlFind prefers the name: an endpoint may be named like the id of another.
@@ -73,15 +73,14 @@ func (e *Turned) turn(ctx context.Context, tx pgx.Tx, t turn) error {
 		return err
 	}
 	action := map[EndpointState]string{Enabled: "endpoint.resume", Paused: "endpoint.pause", Disabled: "endpoint.disable"}[t.to]
-	_, err := tx.Exec(ctx, sqlAudit, t.actor, action, e.ID.String(), map[string]any{"name": e.Name, "reason": orNull(e.Reason), "was": e.Was})
-	return err
+	return t.actor.record(ctx, tx, action, e.ID.String(), map[string]any{"name": e.Name, "reason": orNull(e.Reason), "was": e.Was})
 }
 
 // Pause parks the events of an endpoint, given by name or id, until it is
 // resumed. One that is paused already stays as it is, unless the reason is
 // another one: that replaces the reason, whoever gave it. It returns
 // ErrUnknownEndpoint, or ErrConfigured for one that gets no events anyway.
-func (l *Ledger) Pause(ctx context.Context, name, reason, actor string) (*Turned, error) {
+func (l *Ledger) Pause(ctx context.Context, name, reason string, actor Actor) (*Turned, error) {
 	e, err := l.act(ctx, name, func(e *Turned, tx pgx.Tx) error {
 		if e.State == Paused && (reason == "" || clean(reason, reasonLimit) == e.Reason) {
 			return nil
@@ -99,7 +98,7 @@ func (l *Ledger) Pause(ctx context.Context, name, reason, actor string) (*Turned
 // reason, "" for none, takes the place of the one that it was held for. It
 // returns ErrUnknownEndpoint, or ErrConfigured for one that the configuration
 // disables.
-func (l *Ledger) Resume(ctx context.Context, name, reason, actor string) (*Turned, error) {
+func (l *Ledger) Resume(ctx context.Context, name, reason string, actor Actor) (*Turned, error) {
 	e, err := l.act(ctx, name, func(e *Turned, tx pgx.Tx) error {
 		if e.State == Enabled {
 			return nil

@@ -20,7 +20,7 @@ func TestPauseAndResumeDoNothingTwice(t *testing.T) {
 	}
 	resume := func(reason string) func(*testing.T) *Turned {
 		return func(t *testing.T) *Turned {
-			e, err := l.Resume(t.Context(), "erp", reason, "cli:test")
+			e, err := l.Resume(t.Context(), "erp", reason, Actor{Name: "cli:test"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,8 +86,8 @@ func TestEndpointsAreFoundByNameAndID(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			for what, do := range map[string]func() (*Turned, error){
-				"pause":  func() (*Turned, error) { return l.Pause(t.Context(), c.given, "", "cli:test") },
-				"resume": func() (*Turned, error) { return l.Resume(t.Context(), c.given, "", "cli:test") },
+				"pause":  func() (*Turned, error) { return l.Pause(t.Context(), c.given, "", Actor{Name: "cli:test"}) },
+				"resume": func() (*Turned, error) { return l.Resume(t.Context(), c.given, "", Actor{Name: "cli:test"}) },
 			} {
 				e, err := do()
 				if !errors.Is(err, c.err) || err == nil && e.ID != c.want || err != nil && !strings.Contains(err.Error(), what+" endpoint "+c.given) {
@@ -97,7 +97,7 @@ func TestEndpointsAreFoundByNameAndID(t *testing.T) {
 		})
 	}
 	l.sync(t, erp(), namesake)
-	if e, err := l.Pause(t.Context(), endpointID.String(), "", "cli:test"); err != nil || e.ID != namesake.ID {
+	if e, err := l.Pause(t.Context(), endpointID.String(), "", Actor{Name: "cli:test"}); err != nil || e.ID != namesake.ID {
 		t.Errorf("named like an id: %+v, %v", e, err)
 	}
 }

@@ -1,0 +1,36 @@
+package admin
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/posthorn/posthorn/relay/internal/ledger"
+)
+
+// Control is what API and dashboard ask the relay, and tell it, for somebody:
+// who that is stands in the ledger's audit, and a caller with a tenant sees and
+// changes what is that tenant's only. Errors are those of the ledger. What is
+// returned holds no secret and no URL's credentials, unless it says so.
+type Control interface {
+	EndpointControl
+	DeliveryControl
+	Catalogue() []EventType
+}
+
+// EndpointControl is Control's part for endpoints, which are given by name or id.
+type EndpointControl interface {
+	Endpoints(ctx context.Context, who *Caller, removed bool) ([]ledger.EndpointStatus, error)
+	Pause(ctx context.Context, who *Caller, endpoint, reason string) (*ledger.Turned, error)
+	Resume(ctx context.Context, who *Caller, endpoint, reason string) (*ledger.Turned, error)
+	// Test sends a test to an endpoint. An empty type, or a nil payload, is
+	// chosen. An error but ledger.ErrUnknownEndpoint says why nothing was sent.
+	Test(ctx context.Context, who *Caller, endpoint, eventType string, payload []byte) (*TestResult, error)
+}
+
+// DeliveryControl is Control's part for deliveries.
+type DeliveryControl interface {
+	List(ctx context.Context, who *Caller, f ledger.Filter) ([]ledger.Delivery, error)
+	Show(ctx context.Context, who *Caller, id uuid.UUID) (*ledger.Detail, error)
+	Retry(ctx context.Context, who *Caller, id uuid.UUID) (again bool, err error)
+}
