@@ -199,6 +199,7 @@ func (s *session) describe(snap *admin.Snapshot) {
 const (
 	heartbeatEvery  = 30 * time.Second
 	cleanEvery      = time.Minute
+	summarizeEvery  = time.Minute
 	partitionsEvery = time.Hour
 )
 
@@ -211,6 +212,7 @@ func (s *session) keepHouse(ctx context.Context) error {
 		{every: heartbeatEvery, do: s.beat},
 		{every: cleanEvery, do: func(ctx context.Context) error { return s.clean(ctx, cleaner) }},
 		{every: partitionsEvery, do: s.turnPartitions},
+		{every: summarizeEvery, do: s.ledger.Summarize},
 	}
 	for pause(ctx, time.Second) == nil {
 		for _, j := range jobs {

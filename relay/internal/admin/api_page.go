@@ -117,10 +117,26 @@ func checkID(field, text string) (uuid.UUID, error) {
 	return id, nil
 }
 
+// checkTime returns the time that text, as in RFC 3339, is: zero for "".
+func checkTime(field, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil || at.Year() < 1 || at.Year() > 9999 {
+		return time.Time{}, invalid(field, "is a time such as 2026-05-22T09:30:00Z")
+	}
+	return at, nil
+}
+
 // excerpt returns the beginning of a text that may be long, or no text.
-func excerpt(b []byte) string {
+func excerpt(b []byte) string { return excerptOf(b, int64(len(b))) }
+
+// excerptOf is excerpt of a text of size bytes, of which b is all or the
+// beginning.
+func excerptOf(b []byte, size int64) string {
 	if len(b) > maxText {
-		return strings.ToValidUTF8(string(b[:maxText]), "") + fmt.Sprintf("… (%d bytes)", len(b))
+		return strings.ToValidUTF8(string(b[:maxText]), "") + fmt.Sprintf("… (%d bytes)", max(size, int64(len(b))))
 	}
 	return string(b)
 }

@@ -34,3 +34,21 @@ type DeliveryControl interface {
 	Show(ctx context.Context, who *Caller, id uuid.UUID) (*ledger.Detail, error)
 	Retry(ctx context.Context, who *Caller, id uuid.UUID) (again bool, err error)
 }
+
+// ReplayControl is Control's part for making many deliveries again, which the
+// active relay does over time.
+type ReplayControl interface {
+	PreviewReplay(ctx context.Context, who *Caller, r ledger.ReplayRequest) (*ledger.ReplayPreview, error)
+	StartReplay(ctx context.Context, who *Caller, r ledger.ReplayRequest) (*ledger.Replay, error)
+	// Replays returns the newest first, those after before.
+	Replays(ctx context.Context, who *Caller, limit int, before ledger.Cursor) ([]ledger.Replay, error)
+	// Replay returns ledger.ErrUnknownReplay for one that there is not.
+	Replay(ctx context.Context, who *Caller, id uuid.UUID) (*ledger.Replay, error)
+	// CancelReplay leaves one that is over as it is.
+	CancelReplay(ctx context.Context, who *Caller, id uuid.UUID) (*ledger.Replay, error)
+}
+
+// StatsControl is Control's part for figures over time.
+type StatsControl interface {
+	Stats(ctx context.Context, who *Caller, q ledger.StatsQuery) (*Stats, error)
+}

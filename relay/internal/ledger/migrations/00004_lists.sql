@@ -1,0 +1,57 @@
+-- +goose Up
+
+-- What lists need beside the primary keys, at the least cost for a success.
+-- The bloom indexes say which blocks may hold what is looked for: an insert
+-- writes nothing to them, posthorn.summarize fills them in afterwards.
+CREATE INDEX deliveries_ids ON posthorn.deliveries USING brin
+  (created_at, id uuid_bloom_ops (n_distinct_per_range = 1600), event_id uuid_bloom_ops (n_distinct_per_range = 1600)) WITH (pages_per_range = 32);
+CREATE INDEX deliveries_kinds ON posthorn.deliveries USING brin
+  (created_at, endpoint_id uuid_bloom_ops (n_distinct_per_range = 256), type text_bloom_ops (n_distinct_per_range = 64), tenant text_bloom_ops (n_distinct_per_range = 64),
+   (uuid_hash_extended(endpoint_id, hashtextextended(type, 0))) int8_bloom_ops (n_distinct_per_range = 768),
+   (hashtextextended(type, hashtextextended(tenant, 0))) int8_bloom_ops (n_distinct_per_range = 512))
+  WITH (pages_per_range = 16);
+-- Lists of what failed are read from this one alone. Texts of any length would not fit.
+CREATE INDEX deliveries_unsent ON posthorn.deliveries (created_at, id, endpoint_id, state, left(type, 64), left(tenant, 64)) WHERE state <> 'delivered';
+CREATE INDEX pending_list ON posthorn.pending (endpoint_id, created_at, id);
+
+-- summarize fills the bloom indexes in for the blocks that were filled since it
+-- was called last, as the owner, which alone may. The newest blocks of a day
+-- that goes on are left out: each row that came would change what stands there.
+-- Blocks that it missed are read as if everything could be in them, until
+-- autovacuum has been there.
+-- +goose StatementBegin
+CREATE FUNCTION posthorn.summarize() RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' AS $$
+DECLARE
+  bloom record;
+  first bigint;
+  made integer;
+  total integer := 0;
+BEGIN
+  FOR bloom IN
+    SELECT c.oid, pg_relation_size(i.indrelid) / current_setting('block_size')::integer AS blocks,
+      (SELECT option_value::integer FROM pg_options_to_table(c.reloptions) WHERE option_name = 'pages_per_range') AS per,
+      to_date(right(t.relname, 8), 'YYYYMMDD')::timestamp AT TIME ZONE 'UTC' + interval '25 hours' < now() AS past
+    FROM pg_inherits h JOIN pg_index i ON i.indrelid = h.inhrelid JOIN pg_class t ON t.oid = i.indrelid
+      JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
+    WHERE h.inhparent = 'posthorn.deliveries'::regclass AND a.amname = 'brin'
+  LOOP
+    first := bloom.blocks / bloom.per * bloom.per;
+    IF NOT bloom.past OR first = bloom.blocks THEN
+      first := first - bloom.per;
+    END IF;
+    WHILE first >= 0 LOOP
+      made := brin_summarize_range(bloom.oid, first);
+      EXIT WHEN made = 0;
+      total := total + made;
+      first := first - bloom.per;
+    END LOOP;
+  END LOOP;
+  RETURN total;
+END $$;
+-- +goose StatementEnd
+REVOKE ALL ON FUNCTION posthorn.summarize FROM PUBLIC;
+
+-- +goose Down
+DROP FUNCTION posthorn.summarize;
+DROP INDEX posthorn.pending_list, posthorn.deliveries_unsent, posthorn.deliveries_kinds, posthorn.deliveries_ids;
