@@ -177,6 +177,25 @@ func TestEveryOperationOfTheAPIDocument(t *testing.T) {
 			{strings.Replace(path, "/erp/", "/%00/", 1), `{}`, "path.name"},
 		}
 	}
+	var started struct{ ID string }
+	c.must(t, "operator", "POST", "/api/v1/replays", `{"type": "none"}`, &started)
+	job := started.ID
+	replays := func(path string) []apiRequest {
+		return []apiRequest{
+			{path, `{"states": ["sending"]}`, "body.states[0]"},
+			{path, `{"endpoint": 7}`, "body.endpoint"},
+			{path, `{"endpoint": "a\u0000"}`, "body.endpoint"},
+			{path, `{"type": "a\nb"}`, "body.type"},
+			{path, `{"event": "1"}`, "body.event"},
+			{path, `{"from": "yesterday"}`, "body.from"},
+			{path, `{"from": "2026-02-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"}`, "body.until"},
+			{path, `{"rate": 0, "type": "a"}`, "body.rate"},
+			{path, `{"rate": 1001, "type": "a"}`, "body.rate"},
+			{path, `{}`, "body.from"},
+			{path, `{"x": 1}`, "body.x"},
+			{path, `{`, "body"},
+		}
+	}
 	cases := map[string]apiCase{
 		"get /endpoints": {"viewer", []apiRequest{{path: "/endpoints"}, {path: "/endpoints?all=true&limit=1"}}, append(pages("/endpoints"), apiRequest{"/endpoints?all=x", "", "query.all"})},
 		"post /endpoints/{name}/pause": {
@@ -207,8 +226,21 @@ func TestEveryOperationOfTheAPIDocument(t *testing.T) {
 		},
 		"get /deliveries/{id}":        {"viewer", []apiRequest{{path: "/deliveries/" + id}}, ids("/deliveries/", "")},
 		"post /deliveries/{id}/retry": {"operator", []apiRequest{{path: "/deliveries/" + id + "/retry"}}, ids("/deliveries/", "/retry")},
-		"get /events":                 {"viewer", []apiRequest{{path: "/events"}, {path: "/events?limit=1"}}, pages("/events")},
-		"get /stream":                 {"viewer", []apiRequest{{path: "/stream"}}, []apiRequest{{"/stream?x=1", "", "query.x"}}},
+		"post /deliveries/retry": {
+			"operator", []apiRequest{{path: "/deliveries/retry", body: `{"endpoint": "erp", "preview": true}`}, {path: "/deliveries/retry", body: `{"endpoint": "erp", "type": "none"}`}},
+			replays("/deliveries/retry"),
+		},
+		"post /replays/preview": {
+			"operator", []apiRequest{{path: "/replays/preview", body: `{"states": ["failed", "pending"], "from": "2026-01-01T00:00:00Z", "until": "2027-01-01T00:00:00Z"}`}}, replays("/replays/preview"),
+		},
+		"post /replays": {
+			"operator", []apiRequest{{path: "/replays", body: `{"endpoint": "erp", "tenant": "a", "type": "b", "event": "` + unknown + `", "rate": 10, "new_ids": true}`}}, replays("/replays"),
+		},
+		"get /replays":              {"viewer", []apiRequest{{path: "/replays"}, {path: "/replays?limit=1"}}, pages("/replays")},
+		"get /replays/{id}":         {"viewer", []apiRequest{{path: "/replays/" + job}}, ids("/replays/", "")},
+		"post /replays/{id}/cancel": {"operator", []apiRequest{{path: "/replays/" + job + "/cancel"}}, ids("/replays/", "/cancel")},
+		"get /events":               {"viewer", []apiRequest{{path: "/events"}, {path: "/events?limit=1"}}, pages("/events")},
+		"get /stream":               {"viewer", []apiRequest{{path: "/stream"}}, []apiRequest{{"/stream?x=1", "", "query.x"}}},
 	}
 	d, compiler := c.document(t)
 	d.each(func(path, method string, o *apiOperation) {

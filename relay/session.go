@@ -132,6 +132,7 @@ func (s *session) run(ctx context.Context) error {
 	g.Go(func() error { return s.router.Run(delivering) })
 	g.Go(func() error { return s.reader.Run(reading) })
 	g.Go(func() error { return s.keepHouse(delivering) })
+	g.Go(func() error { return s.replay(delivering) })
 	g.Go(func() error {
 		select {
 		case <-all.Done():
@@ -261,6 +262,9 @@ func (s *session) turnPartitions(ctx context.Context) error {
 	dropped, err := s.ledger.DropPartitions(ctx, s.relay.cfg.Ledger.Retention)
 	if err != nil {
 		return fmt.Errorf("keep ledger.retention: %w", err)
+	}
+	if err := s.ledger.ForgetReplays(ctx, s.relay.cfg.Ledger.Retention); err != nil {
+		return err
 	}
 	if len(dropped) > 0 {
 		s.relay.logger.LogAttrs(ctx, slog.LevelInfo, "ledger partitions past retention dropped", slog.Any("partitions", dropped))

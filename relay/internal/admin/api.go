@@ -91,6 +91,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	})
 	a.endpointOperations()
 	a.deliveryOperations()
+	a.replayOperations()
 	a.relayOperations()
 	a.mux.HandleFunc("/", a.noSuchOperation)
 	var err error
@@ -220,7 +221,7 @@ func (a *API) problem(ctx context.Context, id string, err error) error {
 	switch {
 	case errors.As(err, &known):
 		return err
-	case errors.Is(err, ledger.ErrUnknownEndpoint), errors.Is(err, ledger.ErrUnknownDelivery):
+	case errors.Is(err, ledger.ErrUnknownEndpoint), errors.Is(err, ledger.ErrUnknownDelivery), errors.Is(err, ledger.ErrUnknownReplay):
 		return huma.Error404NotFound(err.Error())
 	case errors.Is(err, ledger.ErrConfigured), errors.As(err, &refused):
 		return huma.Error409Conflict(err.Error())

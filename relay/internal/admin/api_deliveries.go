@@ -144,7 +144,7 @@ func (in *deliveriesInput) filter() (f ledger.Filter, err error) {
 	if f.Until, err = checkTime("query.until", in.Until); err != nil {
 		return f, err
 	}
-	f.After, err = readDeliveryCursor(in.Cursor)
+	f.After, err = readPlaceCursor(deliveryList, in.Cursor)
 	return f, err
 }
 
@@ -160,7 +160,8 @@ func (a *API) listDeliveries(ctx context.Context, who *Caller, in *deliveriesInp
 	out := &deliveriesOutput{deliveryPage{Deliveries: []Delivery{}}}
 	if len(list) > in.Limit {
 		list = list[:in.Limit]
-		out.Body.Next = writeDeliveryCursor(&list[in.Limit-1])
+		last := &list[in.Limit-1]
+		out.Body.Next = writePlaceCursor(deliveryList, ledger.Cursor{CreatedAt: last.CreatedAt, ID: last.ID})
 	}
 	for i := range list {
 		out.Body.Deliveries = append(out.Body.Deliveries, deliveryOf(&list[i]))

@@ -28,6 +28,7 @@ const (
 	deliveryList = 'd' // then microseconds since 1970 and the delivery's id
 	endpointList = 'e' // then the endpoint's name, NUL and id
 	eventList    = 't' // then the event's type
+	replayList   = 'r' // then microseconds since 1970 and the replay's id
 )
 
 func badCursor() error { return invalid("query.cursor", "is no next of a page of this list") }
@@ -51,13 +52,14 @@ func readCursor(list byte, cursor string) (string, error) {
 // lastMicrosecond is the last of the year 9999, since 1970.
 const lastMicrosecond = 253402300799999999
 
-func writeDeliveryCursor(d *ledger.Delivery) string {
-	place := binary.BigEndian.AppendUint64(nil, uint64(d.CreatedAt.UnixMicro()))
-	return writeCursor(deliveryList, string(append(place, d.ID[:]...)))
+// writePlaceCursor returns the cursor of a list that is ordered by time and id.
+func writePlaceCursor(list byte, c ledger.Cursor) string {
+	place := binary.BigEndian.AppendUint64(nil, uint64(c.CreatedAt.UnixMicro()))
+	return writeCursor(list, string(append(place, c.ID[:]...)))
 }
 
-func readDeliveryCursor(cursor string) (c ledger.Cursor, err error) {
-	place, err := readCursor(deliveryList, cursor)
+func readPlaceCursor(list byte, cursor string) (c ledger.Cursor, err error) {
+	place, err := readCursor(list, cursor)
 	if err != nil || place == "" {
 		return c, err
 	}

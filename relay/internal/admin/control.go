@@ -15,6 +15,7 @@ import (
 type Control interface {
 	EndpointControl
 	DeliveryControl
+	ReplayControl
 	Catalogue() []EventType
 }
 

@@ -65,7 +65,7 @@ const sqlTouch = `UPDATE posthorn.endpoints SET updated_at = clock_timestamp() W
 // What takes long is read before the slot's row is locked, for which the running
 // relay's writer waits.
 func (l *Ledger) Retry(ctx context.Context, r Retry) (again bool, err error) {
-	f, err := l.finished(ctx, r)
+	f, err := l.finishedByID(ctx, r)
 	if err == nil {
 		err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) (err error) {
 			again, err = l.retry(ctx, tx, r, f)
@@ -160,10 +160,8 @@ func (l *Ledger) locate(ctx context.Context, id uuid.UUID) (at time.Time, err er
 	return at, err
 }
 
-// finished reads a final delivery; nil if there is none.
-func (l *Ledger) finished(ctx context.Context, r Retry) (*finished, error) {
-	var f finished
-	var eventCreated *time.Time
+// finishedByID is finished for a delivery of which only the id is known.
+func (l *Ledger) finishedByID(ctx context.Context, r Retry) (*finished, error) {
 	at, err := l.locate(ctx, r.ID)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
@@ -171,7 +169,14 @@ func (l *Ledger) finished(ctx context.Context, r Retry) (*finished, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = l.pool.QueryRow(ctx, sqlFinished, at, r.ID).
+	return l.finished(ctx, at, r.ID, r.Original)
+}
+
+// finished reads a final delivery; nil if there is none.
+func (l *Ledger) finished(ctx context.Context, at time.Time, id uuid.UUID, original func(context.Context, uuid.UUID) (Original, error)) (*finished, error) {
+	var f finished
+	var eventCreated *time.Time
+	err := l.pool.QueryRow(ctx, sqlFinished, at, id).
 		Scan(&f.at, &f.state, &f.endpoint, &f.event.ID, &f.event.Type, &f.event.Key, &f.again, &f.payload, &f.headers, &eventCreated, &f.bytes)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
@@ -184,7 +189,7 @@ func (l *Ledger) finished(ctx context.Context, r Retry) (*finished, error) {
 	}
 	if f.payload == nil && f.event.Type != "" {
 		var o Original
-		o, f.missing = r.Original(ctx, f.event.ID)
+		o, f.missing = original(ctx, f.event.ID)
 		f.payload, f.headers, f.createdAt = o.Payload, o.Headers, o.CreatedAt
 	}
 	if f.createdAt.IsZero() {

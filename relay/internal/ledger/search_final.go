@@ -102,16 +102,29 @@ func (s *searcher) walk(ctx context.Context, q *search, states []string) (found 
 }
 
 // chunks asks the bloom indexes for ever longer times, until there are enough.
-func (s *searcher) chunks(ctx context.Context, q *search, states []string) ([]Delivery, error) {
+func (s *searcher) chunks(ctx context.Context, q *search, states []string) (all []Delivery, err error) {
+	err = s.eachChunk(ctx, q, states, func(t *statement) (enough bool, err error) {
+		found, err := s.finals(ctx, blooms, q, t, q.Limit-len(all))
+		all = append(all, found...)
+		return len(all) >= q.Limit, err
+	})
+	return all, err
+}
+
+// eachChunk calls do for ever longer times, in the list's order, until it has
+// enough.
+func (s *searcher) eachChunk(ctx context.Context, q *search, states []string, do func(*statement) (enough bool, err error)) error {
+	if err := s.use(ctx, order); err != nil {
+		return err
+	}
 	t := &statement{}
 	q.place(t)
 	var first, last pgtype.Timestamptz
 	if err := s.tx.QueryRow(ctx, sqlEdges+t.String(), t.args...).Scan(&first, &last); err != nil || !first.Valid {
-		return nil, err
+		return err
 	}
-	var all []Delivery
 	from, until := first.Time, last.Time.Add(time.Microsecond)
-	for span := firstChunk; from.Before(until) && len(all) < q.Limit; span *= 2 {
+	for span := firstChunk; from.Before(until); span *= 2 {
 		begin, end := until.Add(-span), until
 		if q.forwards {
 			begin, end = from, from.Add(span)
@@ -123,18 +136,16 @@ func (s *searcher) chunks(ctx context.Context, q *search, states []string) ([]De
 		q.match(t)
 		q.inStates(t, states)
 		q.together(t)
-		found, err := s.finals(ctx, blooms, q, t, q.Limit-len(all))
-		if err != nil {
-			return nil, err
+		if enough, err := do(t); enough || err != nil {
+			return err
 		}
-		all = append(all, found...)
 		if q.forwards {
 			from = end
 		} else {
 			until = begin
 		}
 	}
-	return all, nil
+	return nil
 }
 
 // together adds what has the bloom indexes tell blocks that have two words in

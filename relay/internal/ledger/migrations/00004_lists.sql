@@ -52,6 +52,29 @@ END $$;
 -- +goose StatementEnd
 REVOKE ALL ON FUNCTION posthorn.summarize FROM PUBLIC;
 
+-- replays: jobs of the active relay's, which makes deliveries again over time.
+CREATE TABLE posthorn.replays (
+  id          uuid PRIMARY KEY,
+  request     json NOT NULL,
+  tenant      text,
+  state       text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'done', 'cancelled', 'failed')),
+  total       bigint NOT NULL,
+  total_more  boolean NOT NULL,
+  done        bigint NOT NULL DEFAULT 0,
+  skipped     bigint NOT NULL DEFAULT 0,
+  at          timestamptz,
+  at_id       uuid,
+  created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+  created_by  text NOT NULL,
+  finished_at timestamptz,
+  error       text
+);
+CREATE INDEX replays_list ON posthorn.replays (created_at, id);
+CREATE INDEX replays_running ON posthorn.replays (created_at, id) WHERE state = 'running';
+COMMENT ON TABLE posthorn.replays IS 'deliveries that operators had made again in bulk';
+COMMENT ON COLUMN posthorn.replays.at IS 'with at_id the last delivery that it came to, in the order of commit times and ids';
+
 -- +goose Down
+DROP TABLE posthorn.replays;
 DROP FUNCTION posthorn.summarize;
 DROP INDEX posthorn.pending_list, posthorn.deliveries_unsent, posthorn.deliveries_kinds, posthorn.deliveries_ids;
