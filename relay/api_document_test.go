@@ -239,8 +239,19 @@ func TestEveryOperationOfTheAPIDocument(t *testing.T) {
 		"get /replays":              {"viewer", []apiRequest{{path: "/replays"}, {path: "/replays?limit=1"}}, pages("/replays")},
 		"get /replays/{id}":         {"viewer", []apiRequest{{path: "/replays/" + job}}, ids("/replays/", "")},
 		"post /replays/{id}/cancel": {"operator", []apiRequest{{path: "/replays/" + job + "/cancel"}}, ids("/replays/", "/cancel")},
-		"get /events":               {"viewer", []apiRequest{{path: "/events"}, {path: "/events?limit=1"}}, pages("/events")},
-		"get /stream":               {"viewer", []apiRequest{{path: "/stream"}}, []apiRequest{{"/stream?x=1", "", "query.x"}}},
+		"get /stats": {"viewer", []apiRequest{{path: "/stats"}, {path: "/stats?endpoint=erp&from=2026-01-01T00:00:00Z&until=2026-01-02T00:00:00Z&step=1h"}}, []apiRequest{
+			{"/stats?endpoint=%00", "", "query.endpoint"},
+			{"/stats?from=x", "", "query.from"},
+			{"/stats?until=x", "", "query.until"},
+			{"/stats?from=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", "", "query.from"},
+			{"/stats?step=1s", "", "query.step"},
+			{"/stats?step=x", "", "query.step"},
+			{"/stats?step=10s&endpoint=erp", "", "query.step"},
+			{"/stats?from=2020-01-01T00:00:00Z&step=1h", "", "query.step"},
+			{"/stats?x=1", "", "query.x"},
+		}},
+		"get /events": {"viewer", []apiRequest{{path: "/events"}, {path: "/events?limit=1"}}, pages("/events")},
+		"get /stream": {"viewer", []apiRequest{{path: "/stream"}}, []apiRequest{{"/stream?x=1", "", "query.x"}}},
 	}
 	d, compiler := c.document(t)
 	d.each(func(path, method string, o *apiOperation) {

@@ -71,7 +71,7 @@ func (r *Relay) newSession(ctx context.Context, led *ledger.Ledger, conn *tail.C
 	})
 	s.reader = tail.NewReader(conn, tail.Options{
 		Schema: r.databases.source.Table.Schema, Table: r.databases.source.Table.Name, Columns: columns, Messages: r.cfg.Source.Messages,
-		Tracker: s.tracker, Sink: s.router, Lease: r.lease, Flushed: led.Flushed, FlushSoon: led.FlushSoon,
+		Tracker: s.tracker, Sink: countedSink{s.router, r.metrics}, Lease: r.lease, Flushed: led.Flushed, FlushSoon: led.FlushSoon,
 		Reopen: s.reopen, Logger: r.logger,
 	})
 	r.logger.LogAttrs(ctx, slog.LevelInfo, "slot acquired, delivering", slog.String("slot", r.cfg.Source.Slot), slog.Int64("epoch", place.Epoch),
@@ -133,6 +133,7 @@ func (s *session) run(ctx context.Context) error {
 	g.Go(func() error { return s.reader.Run(reading) })
 	g.Go(func() error { return s.keepHouse(delivering) })
 	g.Go(func() error { return s.replay(delivering) })
+	g.Go(func() error { return s.sample(delivering) })
 	g.Go(func() error {
 		select {
 		case <-all.Done():

@@ -92,6 +92,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	a.endpointOperations()
 	a.deliveryOperations()
 	a.replayOperations()
+	a.statsOperations()
 	a.relayOperations()
 	a.mux.HandleFunc("/", a.noSuchOperation)
 	var err error

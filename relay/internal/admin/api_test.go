@@ -84,6 +84,10 @@ func (f *fakeControl) CancelReplay(context.Context, *Caller, uuid.UUID) (*ledger
 	return &ledger.Replay{}, f.err
 }
 
+func (f *fakeControl) Stats(context.Context, *Caller, ledger.StatsQuery) (*Stats, error) {
+	return &Stats{}, f.err
+}
+
 func (f *fakeControl) Catalogue() []EventType { return nil }
 
 const (

@@ -16,6 +16,7 @@ type Control interface {
 	EndpointControl
 	DeliveryControl
 	ReplayControl
+	StatsControl
 	Catalogue() []EventType
 }
 

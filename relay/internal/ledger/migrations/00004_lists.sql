@@ -74,7 +74,69 @@ CREATE INDEX replays_running ON posthorn.replays (created_at, id) WHERE state = 
 COMMENT ON TABLE posthorn.replays IS 'deliveries that operators had made again in bulk';
 COMMENT ON COLUMN posthorn.replays.at IS 'with at_id the last delivery that it came to, in the order of commit times and ids';
 
+-- stats: what happened, in spans of three lengths, so that no chart reads many
+-- rows.
+CREATE TABLE posthorn.stats (
+  created_at      timestamptz NOT NULL,
+  span            integer NOT NULL CHECK (span IN (10, 60, 600)),
+  endpoint_id     uuid,
+  events          bigint NOT NULL,
+  delivered       bigint NOT NULL,
+  failed          bigint NOT NULL,
+  attempts        bigint NOT NULL,
+  failed_attempts bigint NOT NULL,
+  latency         bigint[]
+) PARTITION BY RANGE (created_at);
+CREATE INDEX stats_list ON posthorn.stats (endpoint_id, span, created_at);
+COMMENT ON TABLE posthorn.stats IS 'what happened in spans of about 10, 60 and 600 seconds that begin at created_at; no row where nothing did';
+COMMENT ON COLUMN posthorn.stats.endpoint_id IS 'NULL: all endpoints together';
+COMMENT ON COLUMN posthorn.stats.latency IS 'deliveries by the time since their event''s commit, in buckets; of all endpoints together only';
+
+-- As before, with stats.
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION posthorn.ensure_partition(p_at timestamptz) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  d timestamp := date_trunc('day', p_at AT TIME ZONE 'UTC');
+  parent text;
+BEGIN
+  PERFORM pg_advisory_xact_lock(hashtext('posthorn.ensure_partition'));
+  FOREACH parent IN ARRAY ARRAY['deliveries', 'attempts', 'stats'] LOOP
+    CONTINUE WHEN to_regclass(format('posthorn.%I', parent)) IS NULL;
+    IF to_regclass(format('posthorn.%I', parent || to_char(d, '_YYYYMMDD'))) IS NULL THEN
+      -- Attached, not created in place: that would lock out everybody who reads the parent.
+      EXECUTE format('CREATE TABLE posthorn.%I (LIKE posthorn.%I INCLUDING ALL)', parent || to_char(d, '_YYYYMMDD'), parent);
+      EXECUTE format('ALTER TABLE posthorn.%I ATTACH PARTITION posthorn.%I FOR VALUES FROM (%L) TO (%L)',
+        parent, parent || to_char(d, '_YYYYMMDD'), d AT TIME ZONE 'UTC', (d + interval '1 day') AT TIME ZONE 'UTC');
+    END IF;
+  END LOOP;
+END $$;
+
+CREATE OR REPLACE FUNCTION posthorn.drop_partitions(p_before timestamptz, p_flushed pg_lsn) RETURNS text[]
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' AS $$
+DECLARE
+  part record;
+  needed boolean;
+  dropped text[] := '{}';
+BEGIN
+  FOR part IN
+    SELECT c.relname AS name, to_date(right(c.relname, 8), 'YYYYMMDD')::timestamp AT TIME ZONE 'UTC' + interval '1 day' AS ends
+    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = 'posthorn.deliveries'::regclass ORDER BY 1
+  LOOP
+    CONTINUE WHEN part.ends > p_before;
+    EXECUTE format('SELECT EXISTS (SELECT FROM posthorn.%I WHERE lsn > $1)', part.name) INTO needed USING p_flushed;
+    CONTINUE WHEN needed;
+    EXECUTE format('DROP TABLE posthorn.%I', part.name);
+    EXECUTE format('DROP TABLE IF EXISTS posthorn.%I', replace(part.name, 'deliveries', 'attempts'));
+    EXECUTE format('DROP TABLE IF EXISTS posthorn.%I', replace(part.name, 'deliveries', 'stats'));
+    dropped := dropped || part.name::text;
+  END LOOP;
+  RETURN dropped;
+END $$;
+-- +goose StatementEnd
+
 -- +goose Down
-DROP TABLE posthorn.replays;
+DROP TABLE posthorn.stats, posthorn.replays;
 DROP FUNCTION posthorn.summarize;
 DROP INDEX posthorn.pending_list, posthorn.deliveries_unsent, posthorn.deliveries_kinds, posthorn.deliveries_ids;
