@@ -136,11 +136,14 @@ func (q *StatsQuery) partly() bool { return q.Endpoint != "" || q.Scope != "" }
 const sqlSeries = `WITH rows AS MATERIALIZED (
   SELECT floor(extract(epoch FROM created_at - $2::timestamptz) * 1000000 / $1)::bigint AS step, events, delivered, failed, attempts, failed_attempts, latency
   FROM posthorn.stats WHERE %s AND span = $4 AND created_at >= $2 AND created_at < $3
+), buckets AS (
+  SELECT step, array_agg(n ORDER BY bucket) AS latency FROM (
+    SELECT r.step, u.bucket, sum(u.n)::bigint AS n FROM rows r, unnest(r.latency) WITH ORDINALITY AS u(n, bucket) GROUP BY 1, 2) summed GROUP BY 1
+), counts AS (
+  SELECT step, sum(events)::bigint AS events, sum(delivered)::bigint AS delivered, sum(failed)::bigint AS failed,
+    sum(attempts)::bigint AS attempts, sum(failed_attempts)::bigint AS failed_attempts FROM rows GROUP BY 1
 )
-SELECT step, sum(events)::bigint, sum(delivered)::bigint, sum(failed)::bigint, sum(attempts)::bigint, sum(failed_attempts)::bigint,
-  (SELECT array_agg(n ORDER BY bucket) FROM (
-    SELECT bucket, sum(n)::bigint AS n FROM rows r, unnest(r.latency) WITH ORDINALITY AS u(n, bucket) WHERE r.step = rows.step GROUP BY bucket) summed)
-FROM rows GROUP BY step ORDER BY step`
+SELECT step, events, delivered, failed, attempts, failed_attempts, latency FROM counts LEFT JOIN buckets USING (step) ORDER BY step`
 
 // Series returns what happened, in steps of q.Step from q.From on: those in
 // which nothing did are there too. The last one may be cut off. An endpoint that
