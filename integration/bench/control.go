@@ -124,6 +124,8 @@ func operations() []asked {
 		fixed("endpoints", "all", "/endpoints?limit=500"),
 		post("preview", "failed", "/deliveries/retry", `{"type": "group.type-3", "preview": true}`),
 		post("preview", "failed at an endpoint", "/deliveries/retry", `{"endpoint": "e7", "preview": true}`),
+		post("preview", "all of an endpoint", "/replays/preview", `{"endpoint": "e7"}`),
+		post("preview", "all of a tenant and a type", "/replays/preview", `{"tenant": "t7", "type": "group.type-9"}`),
 		post("preview", "rare type", "/replays/preview", `{"type": "rare.type"}`),
 		{figure: "preview", name: "an hour", path: func(*rand.Rand, int) string { return "/replays/preview" },
 			body: `{"from": "` + time.Now().Add(-50*time.Hour).UTC().Format(time.RFC3339) + `", "until": "` + time.Now().Add(-49*time.Hour).UTC().Format(time.RFC3339) + `"}`},
