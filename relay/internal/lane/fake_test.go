@@ -365,4 +365,5 @@ type noMeter struct{}
 
 func (noMeter) Attempts(string, string) func()     { return func() {} }
 func (noMeter) Finals(string, ledger.State) func() { return func() {} }
+func (noMeter) Forget(string)                      {}
 func (noMeter) Delivered(time.Duration)            {}
