@@ -46,6 +46,9 @@ var (
 		{"egress", func(c *config.Config) any { return &c.Egress }},
 		{"stop_timeout", func(c *config.Config) any { return &c.StopTimeout }},
 		{"endpoints", func(c *config.Config) any { return &c.Endpoints }},
+		// What endpoints that the API made are made of, too:
+		{"profiles", func(c *config.Config) any { return &c.Profiles }},
+		{"tenants", func(c *config.Config) any { return &c.Tenants }},
 	}
 	// chainParts are what chains are made of: they change while events flow.
 	chainParts = []part{

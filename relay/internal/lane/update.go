@@ -41,10 +41,8 @@ func (s *Set) Update(ctx context.Context, endpoints []*Endpoint, backlogs map[uu
 	s.mu.Lock()
 	for i, l := range lanes {
 		kept[l] = true
-		id := endpoints[i].ID
-		s.byID[id] = l
-		if now, ok := standings[id]; ok {
-			s.seen[id] = now.At
+		if id := endpoints[i].ID; known[id] == nil || slices.Contains(s.leaving, l) {
+			s.byID[id], s.seen[id] = l, standings[id].At
 		}
 	}
 	s.leaving = slices.DeleteFunc(s.leaving, func(l *lane) bool { return kept[l] })

@@ -2,6 +2,7 @@ package lane
 
 import (
 	"net/url"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,9 +65,9 @@ func TestEditedEndpointIsSentToByItsNewSelfAndWithWhatWasRendered(t *testing.T) 
 
 func TestRemovedEndpointEndsWhatIsInFlightAndStartsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		made := 0
+		var made atomic.Int32
 		b := newBench(t, testEndpoint(t, func(ep *Endpoint) { ep.Concurrency = 2 }), 1, 1<<20, func(*egress.Request) (int, time.Duration) {
-			made++
+			made.Add(1)
 			return 200, 2 * time.Second
 		})
 		defer b.stop()
@@ -78,8 +79,9 @@ func TestRemovedEndpointEndsWhatIsInFlightAndStartsNothing(t *testing.T) {
 		}
 		eventually(t, time.Minute, func() bool { return b.set.Leaving() == 0 })
 		time.Sleep(time.Minute) // of the bubble: nothing more is made
-		if made != 2 || b.ledger.finished() != 2 || len(b.ledger.pending) != 3 {
-			t.Errorf("%d requests were made, %d deliveries ended and %d are pending, want 2, 2 and 3", made, b.ledger.finished(), len(b.ledger.pending))
+		synctest.Wait()
+		if made.Load() != 2 || b.ledger.finished() != 2 || b.ledger.waiting() != 3 {
+			t.Errorf("%d requests were made, %d deliveries ended and %d are pending, want 2, 2 and 3", made.Load(), b.ledger.finished(), b.ledger.waiting())
 		}
 		if len(b.set.byID)+len(b.set.seen)+len(b.set.Statuses()) != 0 || b.set.Buffered() != 0 {
 			t.Errorf("%d lanes and %d bytes are left", len(b.set.byID), b.set.Buffered())
@@ -92,9 +94,9 @@ func TestRemovedEndpointEndsWhatIsInFlightAndStartsNothing(t *testing.T) {
 func TestEndpointThatComesBackIsSentToOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ep := testEndpoint(t, func(ep *Endpoint) { ep.Concurrency = 2 })
-		made := 0
+		var made atomic.Int32
 		b := newBench(t, ep, 1, 1<<20, func(*egress.Request) (int, time.Duration) {
-			made++
+			made.Add(1)
 			return 200, 2 * time.Second
 		})
 		defer b.stop()
@@ -104,8 +106,8 @@ func TestEndpointThatComesBackIsSentToOnce(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		b.update(t, testEndpoint(t, func(ep *Endpoint) { ep.Concurrency = 3 }))
 		eventually(t, time.Minute, func() bool { return b.ledger.finished() == 5 })
-		if made != 5 || b.set.Leaving() != 0 {
-			t.Errorf("%d requests for 5 events, %d lanes are leaving", made, b.set.Leaving())
+		if made.Load() != 5 || b.set.Leaving() != 0 {
+			t.Errorf("%d requests for 5 events, %d lanes are leaving", made.Load(), b.set.Leaving())
 		}
 	})
 }
@@ -123,7 +125,7 @@ func TestNewEndpointBeginsWithItsBacklogAndStanding(t *testing.T) {
 		b.set.Admit(e)
 		b.set.Share(e, 1)
 		b.set.Enqueue(t.Context(), 1, event.DeliveryID(e.ID, second.ID), e)
-		eventually(t, time.Minute, func() bool { b.ledger.mu.Lock(); defer b.ledger.mu.Unlock(); return len(b.ledger.pending) == 1 })
+		eventually(t, time.Minute, func() bool { return b.ledger.waiting() == 1 })
 		b.update(t, second, first) // in another order
 		if s := b.set.Statuses(); s[0].Endpoint != "f" || s[0].State != ledger.Paused || s[0].Pending != 1 || s[1].State != ledger.Enabled {
 			t.Errorf("they stand as %+v", s)
@@ -134,16 +136,17 @@ func TestNewEndpointBeginsWithItsBacklogAndStanding(t *testing.T) {
 // TestEndpointThatCannotBeUsedKeepsItsEvents: they wait until it can be.
 func TestEndpointThatCannotBeUsedKeepsItsEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		made := 0
+		var made atomic.Int32
 		b := newBench(t, testEndpoint(t, func(ep *Endpoint) { ep.Broken = "no profile of that name" }), 1, 1<<20, func(*egress.Request) (int, time.Duration) {
-			made++
+			made.Add(1)
 			return 200, 0
 		})
 		defer b.stop()
 		b.offer(t.Context(), 3, noKey)
 		time.Sleep(time.Minute)
-		if made != 0 || len(b.ledger.pending) != 3 {
-			t.Fatalf("%d requests were made, %d are pending", made, len(b.ledger.pending))
+		synctest.Wait()
+		if made.Load() != 0 || b.ledger.waiting() != 3 {
+			t.Fatalf("%d requests were made, %d are pending", made.Load(), b.ledger.waiting())
 		}
 		b.update(t, testEndpoint(t, func(*Endpoint) {}))
 		eventually(t, time.Minute, func() bool { return b.ledger.finished() == 3 })

@@ -92,8 +92,9 @@ func TestEventsAfterAChangeGoToWhatTheEndpointsAreThen(t *testing.T) {
 			}
 			offer("a", "b") // 1 delivery
 			r.Changed()
-			offer("a", "b", "b") // 4
-			time.Sleep(time.Minute)
+			offer("a", "b", "b")    // 4
+			time.Sleep(time.Minute) // of the bubble: for the second try
+			synctest.Wait()
 			if lanes.n != 5 || asked != 2 {
 				t.Errorf("%d deliveries, want 5; asked %d times", lanes.n, asked)
 			}
