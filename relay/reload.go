@@ -31,6 +31,7 @@ var (
 		{"source.publication", func(c *config.Config) any { return &c.Source.Publication }},
 		{"source.slot", func(c *config.Config) any { return &c.Source.Slot }},
 		{"ledger.url", func(c *config.Config) any { return &c.Ledger.URL }},
+		{"ledger.encryption_keys", func(c *config.Config) any { return &c.Ledger.EncryptionKeys }},
 		{"http", func(c *config.Config) any { return &c.HTTP }},
 		{"log", func(c *config.Config) any { return &c.Log }},
 		{"traces", func(c *config.Config) any { return &c.Traces }},
