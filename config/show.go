@@ -210,7 +210,7 @@ func (c *Config) ShowEndpoint(i int) (own, effective []byte) {
 		at.node = &node{kind: object}
 	}
 	written := at.node.written()
-	own = maskedNode(written, endpointsType.Elem(), false).json()
+	own = maskedDocument(written).hidden(hiding(secretsOf(reflect.ValueOf(c.Endpoints[i]), false))).json()
 	return own, c.effective(&c.Endpoints[i], at.node)
 }
 
@@ -229,12 +229,40 @@ func (c *Config) ShowDocument(endpoint *Endpoint, document []byte) []byte {
 func (c *Config) effective(endpoint *Endpoint, n *node) []byte {
 	at := place{path: "endpoint", node: under(c.profileNode(endpoint.ProfileName), n), given: true}
 	var b bytes.Buffer
-	appendYAML(&b, c.masked(reflect.ValueOf(*endpoint), at))
+	appendYAML(&b, c.masked(reflect.ValueOf(*endpoint), at), hiding(secretsOf(reflect.ValueOf(*endpoint), false)))
 	return b.Bytes()
 }
 
-// appendYAML appends what masked yields as JSON.
-func appendYAML(b *bytes.Buffer, n *yaml.Node) {
+// secretsOf returns what stands in v where a key says that it is secret. headers
+// is whether v is a map of headers.
+func secretsOf(v reflect.Value, headers bool) (all []string) {
+	switch {
+	case v.Type() == secretType:
+		return []string{v.String()}
+	case isScalar(v.Type()):
+		return nil
+	}
+	switch v.Kind() {
+	case reflect.Slice:
+		for i := range v.Len() {
+			all = append(all, secretsOf(v.Index(i), false)...)
+		}
+	case reflect.Map:
+		for it := v.MapRange(); headers && it.Next(); {
+			if sensitiveHeader.MatchString(it.Key().String()) {
+				all = append(all, it.Value().String())
+			}
+		}
+	default:
+		for _, f := range fieldsOf(v.Type()) {
+			all = append(all, secretsOf(v.FieldByIndex(f.Index), f.key == "headers")...)
+		}
+	}
+	return all
+}
+
+// appendYAML appends what masked yields as JSON, its texts as hide makes them.
+func appendYAML(b *bytes.Buffer, n *yaml.Node, hide *strings.Replacer) {
 	switch n.Kind {
 	case yaml.MappingNode:
 		b.WriteByte('{')
@@ -244,7 +272,7 @@ func appendYAML(b *bytes.Buffer, n *yaml.Node) {
 			}
 			appendString(b, n.Content[i].Value)
 			b.WriteByte(':')
-			appendYAML(b, n.Content[i+1])
+			appendYAML(b, n.Content[i+1], hide)
 		}
 		b.WriteByte('}')
 	case yaml.SequenceNode:
@@ -253,7 +281,7 @@ func appendYAML(b *bytes.Buffer, n *yaml.Node) {
 			if i > 0 {
 				b.WriteByte(',')
 			}
-			appendYAML(b, item)
+			appendYAML(b, item, hide)
 		}
 		b.WriteByte(']')
 	default:
@@ -261,7 +289,7 @@ func appendYAML(b *bytes.Buffer, n *yaml.Node) {
 		case "!!int", "!!float", "!!bool", "!!null":
 			b.WriteString(n.Value)
 		default:
-			appendString(b, n.Value)
+			appendString(b, hide.Replace(n.Value))
 		}
 	}
 }
