@@ -48,17 +48,20 @@ type Token struct {
 
 // Caller is who makes a request.
 type Caller struct {
-	Name   string
-	Role   Role
-	Tenant string // whose endpoints it may see and change, and no other's; "" for all
-	Via    string // how it came in: api
-	From   string // its network address
+	Name    string
+	Role    Role
+	Tenant  string // whose endpoints it may see and change, and no other's; "" for all
+	Profile string // of the endpoints that it creates; "" for none in particular
+	Via     string // how it came in: api
+	From    string // its network address
 
 	conn *http.ResponseController
 }
 
 // Actor is how the ledger's audit names the caller.
-func (c *Caller) Actor() ledger.Actor { return ledger.Actor{Name: c.Via + ":" + c.Name, From: c.From} }
+func (c *Caller) Actor() ledger.Actor {
+	return ledger.Actor{Name: c.Via + ":" + c.Name, From: c.From, Tenant: c.Tenant}
+}
 
 type callerKey struct{}
 

@@ -8,8 +8,9 @@ import (
 
 // Actor is who does something, for the audit.
 type Actor struct {
-	Name string // such as api:ops, cli:root@host or relay
-	From string // the network address that asked; "" for what was done on the spot
+	Name   string // such as api:ops, cli:root@host or relay
+	From   string // the network address that asked; "" for what was done on the spot
+	Tenant string // whose things only it may touch; "" for all: others there are not for it
 }
 
 const sqlAudit = `INSERT INTO posthorn.audit (actor, action, subject, detail) VALUES ($1, $2, $3, $4)`
