@@ -85,6 +85,9 @@ func TestStreamBecomesEventsInCommitOrder(t *testing.T) {
 		logical(1, "other", `x`), logical(1, Heartbeat, ""),
 		logical(1, "app", `no json`), // takes its place, so that positions stay the same when it is read again
 		row(id, "c", "", `2`),
+		logical(1, Own, `{"id": "9", "type": "posthorn.endpoint.paused", "payload": 3}`),
+		logical(1, Own, `{"id": "10", "type": "pr.submitted", "payload": 4}`), // not of the relay's own
+		logical(0, Own, `{"id": "11", "type": "posthorn.endpoint.paused", "payload": 5}`),
 		commit(100, 108),
 	} {
 		if err := r.decode(t.Context(), msg); err != nil {
@@ -104,6 +107,7 @@ func TestStreamBecomesEventsInCommitOrder(t *testing.T) {
 		{event.Position{LSN: 100, Index: 0}, "a.b", "k", `{"n": 1}`},
 		{event.Position{LSN: 100, Index: 1}, "m", "", `{"x":1}`},
 		{event.Position{LSN: 100, Index: 3}, "c", "", `2`},
+		{event.Position{LSN: 100, Index: 4}, "posthorn.endpoint.paused", "", `3`},
 	}
 	if diff := cmp.Diff(want, all); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
