@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -45,6 +46,8 @@ type API struct {
 	document []byte
 	busy     chan struct{} // holds one for each request that is worked on
 	testing  chan struct{} // holds one for each test that is sent
+
+	listeners listeners
 }
 
 // Bounds of what the API takes on. Lists and their pages have their own.
@@ -93,6 +96,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	a.definitionOperations()
 	a.deliveryOperations()
 	a.relayOperations()
+	a.liveOperations()
 	a.mux.HandleFunc("/", a.noSuchOperation)
 	var err error
 	if a.document, err = json.Marshal(a.huma.OpenAPI()); err != nil {
@@ -133,7 +137,8 @@ func (a *API) serveKnown(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	select {
 	case a.busy <- struct{}{}:
-		defer func() { <-a.busy }()
+		who.done = sync.OnceFunc(func() { <-a.busy })
+		defer who.done()
 	case <-ctx.Done():
 		w.Header().Set("Retry-After", "5")
 		refuse(w, http.StatusServiceUnavailable, "too many requests are being worked on")
@@ -167,7 +172,8 @@ type operation struct {
 	role             Role  // the least
 	body             int64 // most bytes of the request's; 0 for smallBody
 	within           time.Duration
-	errors           []int // beside those that every operation has
+	errors           []int          // beside those that every operation has
+	answer           *huma.Response // of a success; nil: what it does shows
 }
 
 // register adds an operation, which do answers. Its errors become problems.
@@ -180,8 +186,12 @@ func register[I, O any](a *API, o operation, do func(context.Context, *Caller, *
 		errs = append(errs, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
 	slices.Sort(errs)
+	responses := map[string]*huma.Response{}
+	if o.answer != nil {
+		responses[strconv.Itoa(http.StatusOK)] = o.answer
+	}
 	huma.Register(a.huma, huma.Operation{
-		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.doc,
+		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.doc, Responses: responses,
 		Security: []map[string][]string{{"token": {o.role.String()}}}, Errors: slices.Compact(errs),
 		MaxBodyBytes: max(o.body, smallBody), BodyReadTimeout: a.bodyWithin, Middlewares: huma.Middlewares{a.require(o.role)},
 	}, func(ctx context.Context, in *I) (*O, error) {

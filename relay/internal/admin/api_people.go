@@ -56,6 +56,7 @@ type Caller struct {
 	From    string // its network address
 
 	conn *http.ResponseController
+	done func() // the request no longer counts as being worked on
 }
 
 // Actor is how the ledger's audit names the caller.
