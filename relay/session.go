@@ -62,7 +62,9 @@ func (r *Relay) newSession(ctx context.Context, led *ledger.Ledger, conn *tail.C
 	}
 	s.router = route.New(route.Options{
 		Endpoints: routes, Lanes: s.lanes, Positions: s.tracker, Store: led, Recorded: place.Recorded, Logger: r.logger,
-		Refresh: func(ctx context.Context) ([]route.Endpoint, error) { return s.roster.refresh(ctx, s.lanes) },
+		Refresh: func(ctx context.Context, revision int64) ([]route.Endpoint, error) {
+			return s.roster.refresh(ctx, s.lanes, revision)
+		},
 	})
 	s.reader = tail.NewReader(conn, tail.Options{
 		Schema: r.databases.source.Table.Schema, Table: r.databases.source.Table.Name, Columns: columns, Messages: r.cfg.Source.Messages,

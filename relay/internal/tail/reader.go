@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -26,9 +27,10 @@ type Sink interface {
 	Room() <-chan struct{}
 	// Passed says that every event before lsn was offered.
 	Passed(lsn event.LSN)
-	// Changed says that somebody changed the endpoints: the change committed
-	// after what was offered before and before what is offered next.
-	Changed()
+	// Changed says that somebody changed the endpoints, which are of that revision
+	// then: it committed after what was offered before and before what is offered
+	// next.
+	Changed(revision int64)
 }
 
 // Options are what a Reader needs.
@@ -79,7 +81,7 @@ type Reader struct {
 const Heartbeat = "posthorn.heartbeat"
 
 // EndpointsChanged is the prefix of the messages that stand in the stream where
-// somebody changed endpoints.
+// somebody changed endpoints. What they hold is the new revision, in decimal.
 const EndpointsChanged = "posthorn.endpoints"
 
 // Backfill is the prefix of the messages by which init --backfill sends rows
@@ -419,7 +421,8 @@ func (r *Reader) message(ctx context.Context, src []byte) error {
 		return nil
 	case m.prefix == EndpointsChanged:
 		if !r.skip {
-			r.opts.Sink.Changed()
+			revision, _ := strconv.ParseInt(string(m.content), 10, 64) // 0 for what is none: as for any change
+			r.opts.Sink.Changed(revision)
 		}
 		return nil
 	case m.prefix == Backfill, m.prefix == r.opts.Messages && m.prefix != "":

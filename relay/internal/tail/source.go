@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -168,9 +169,9 @@ func (s *Source) EmitHeartbeat(ctx context.Context) error {
 }
 
 // AnnounceEndpoints writes the logical message that says that somebody changed
-// endpoints.
-func (s *Source) AnnounceEndpoints(ctx context.Context) error {
-	if _, err := s.Pool.Exec(ctx, `SELECT pg_logical_emit_message(true, $1, '')`, EndpointsChanged); err != nil {
+// endpoints, which are of that revision now.
+func (s *Source) AnnounceEndpoints(ctx context.Context, revision int64) error {
+	if _, err := s.Pool.Exec(ctx, `SELECT pg_logical_emit_message(true, $1, $2)`, EndpointsChanged, strconv.FormatInt(revision, 10)); err != nil {
 		return fmt.Errorf("announce that endpoints changed: %w", err)
 	}
 	return nil
