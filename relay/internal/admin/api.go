@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -24,9 +23,7 @@ import (
 type APIOptions struct {
 	Control  Control
 	Snapshot func() Snapshot
-	Tokens   []Token  // none: every request is refused
-	Listen   string   // the address that is listened on, as host:port
-	Hosts    []string // further hosts that requests may be for, without port
+	Access   *Access
 	Version  string
 	Logger   *slog.Logger
 
@@ -38,8 +35,6 @@ type APIOptions struct {
 // has a token.
 type API struct {
 	APIOptions
-	hosts    hosts
-	people   people
 	mux      *http.ServeMux // the operations
 	huma     huma.API
 	document []byte
@@ -66,8 +61,7 @@ const apiPrefix = "/api/v1"
 // NewAPI returns the API for its options.
 func NewAPI(o APIOptions) (*API, error) {
 	a := &API{
-		APIOptions: o, hosts: newHosts(o.Listen, o.Hosts), people: newPeople(o.Tokens, o.Logger), mux: http.NewServeMux(),
-		busy: make(chan struct{}, maxBusy), testing: make(chan struct{}, maxTests),
+		APIOptions: o, mux: http.NewServeMux(), busy: make(chan struct{}, maxBusy), testing: make(chan struct{}, maxTests),
 	}
 	a.bodyWithin = cmp.Or(a.bodyWithin, 10*time.Second)
 	// Not huma.DefaultConfig: its routes for documents, schemas and a page with
@@ -103,15 +97,10 @@ func NewAPI(o APIOptions) (*API, error) {
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	harden(w.Header())
+	denied := a.Access.admit(r)
 	switch {
-	case !a.hosts.allow(r.Host):
-		refuse(w, http.StatusMisdirectedRequest, "the Host header names none of this relay's hosts: http.hosts in its configuration lists more")
-	case len(a.Tokens) == 0:
-		refuse(w, http.StatusNotFound, "the API is off: the relay's configuration has no http.tokens")
-	case len(r.RequestURI) > maxURI:
-		refuse(w, http.StatusRequestURITooLong, fmt.Sprintf("path and query may have %d bytes", maxURI))
-	case changes(r) && !sameOrigin(r):
-		refuse(w, http.StatusForbidden, "the Origin header names another host: pages of other hosts may change nothing")
+	case denied != nil:
+		denied.write(w)
 	case r.URL.Path == "/api/openapi.json" && !changes(r):
 		w.Header().Set("Content-Type", "application/openapi+json")
 		_, _ = w.Write(a.document)
@@ -120,9 +109,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveKnown serves who has a token.
+// serveKnown serves who is known.
 func (a *API) serveKnown(w http.ResponseWriter, r *http.Request) {
-	who, denied := a.people.know(r)
+	who, denied := a.Access.Know(r)
 	if denied != nil {
 		denied.write(w)
 		return
@@ -263,11 +252,6 @@ type denial struct {
 }
 
 func (d *denial) write(w http.ResponseWriter) {
-	if d.challenge != "" {
-		w.Header().Set("WWW-Authenticate", d.challenge)
-	}
-	if d.retryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int((d.retryAfter+time.Second-1)/time.Second)))
-	}
+	d.headers(w.Header())
 	refuse(w, d.status, d.detail)
 }
