@@ -8,6 +8,8 @@ package config
 import (
 	"net/netip"
 	"time"
+
+	"github.com/posthorn/posthorn/transforms"
 )
 
 // Config is a validated configuration. Its keys and their meaning are the
@@ -48,6 +50,10 @@ type Config struct {
 	root *node
 	// warnings are what validation found that is no error.
 	warnings []Problem
+	// files is whether those that the configuration names were looked at.
+	files bool
+	// examples are what transforms make of the catalogue's, as a sampler has them.
+	examples []*transforms.Message
 }
 
 // Warnings returns what is allowed and yet likely a mistake outside of tests,
@@ -87,6 +93,8 @@ type Ledger struct {
 	Retention time.Duration `koanf:"retention" min:"1h" doc:"How long final deliveries are kept; at least source.retention."`
 	// Bodies is "all", "failed" or "none".
 	Bodies string `koanf:"bodies" enum:"all,failed,none" doc:"Which final deliveries keep their request and payload. Without them a retry by hand renders again."`
+	// EncryptionKeys are as they were written: see Config.EncryptionKeys.
+	EncryptionKeys []Secret `koanf:"encryption_keys" maxitems:"8" doc:"What encrypts the secrets of endpoints that the API made: keys of 32 bytes, each as 64 hex digits or base64. The first encrypts, all decrypt."`
 }
 
 // HTTP says where health, metrics and the HTTP API are served, and to whom.

@@ -61,7 +61,7 @@ func TestEveryKeyIsReadAlikeInAllFormats(t *testing.T) {
 			Publication: "app_events", Slot: "app_slot", Messages: "app",
 			Retention: 48 * time.Hour, Buffer: 32 << 20, MaxHold: 5 * time.Second,
 		},
-		Ledger: Ledger{URL: "host=ledger.acme.example dbname=ledger user=relay", Retention: 240 * time.Hour, Bodies: "all"},
+		Ledger: Ledger{URL: "host=ledger.acme.example dbname=ledger user=relay", Retention: 240 * time.Hour, Bodies: "all", EncryptionKeys: []Secret{"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"}},
 		HTTP: HTTP{Listen: ":9090", Hosts: []string{"posthorn.acme.example", "::1"}, Tokens: []Token{
 			{Name: "ops@acme", Role: "operator", Token: "hunter2-000102030405060708"},
 			{Name: "page", Role: "viewer", Token: "own-secret-000102030405060708"},
