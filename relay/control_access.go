@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -31,6 +32,37 @@ func (o *Operator) reach(ctx context.Context, who *admin.Caller, delivery uuid.U
 	return o.ledger.Owned(ctx, delivery, who.Tenant)
 }
 
+// Audit implements admin.Control.
+func (c *control) Audit(ctx context.Context, who *admin.Caller, f ledger.AuditFilter) ([]ledger.AuditEntry, error) {
+	o, _, err := c.operator()
+	if err != nil {
+		return nil, err
+	}
+	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
+		return nil, hinted(err)
+	}
+	if who.Tenant == "" {
+		return o.ledger.Audit(ctx, f)
+	}
+	if f.Tenant != "" && f.Tenant != who.Tenant || f.Actor != "" && !shownToTenants(f.Actor) {
+		return nil, nil
+	}
+	f.Tenant = who.Tenant
+	list, err := o.ledger.Audit(ctx, f)
+	for i := range list {
+		if !shownToTenants(list[i].Actor) {
+			list[i].Actor, list[i].From = "operator", ""
+		}
+	}
+	return list, err
+}
+
+// shownToTenants reports whether an actor of the audit is none of the host's
+// people, who are no business of its customers.
+func shownToTenants(actor string) bool {
+	return actor == "relay" || actor == "configuration" || strings.HasPrefix(actor, "portal:")
+}
+
 // newAPI makes what operators and tenants ask by HTTP, of the configuration that
 // the relay begins with. Where nobody may do anything it refuses everything,
 // and there is no control.
@@ -39,13 +71,19 @@ func (r *Relay) newAPI(first *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if len(access.Tokens) > 0 || access.Proxy != nil {
-		r.control, err = newControl(first, r.version, func() (*config.Config, map[string]string) {
-			if c := r.chains.Load(); c != nil {
-				return c.cfg, c.schemas
-			}
-			return first, nil
-		})
+	running := func() (*config.Config, map[string]string) {
+		if c := r.chains.Load(); c != nil {
+			return c.cfg, c.schemas
+		}
+		return first, nil
+	}
+	access.HasProfile = func(name string) bool {
+		cfg, _ := running()
+		_, ok := cfg.Profiles[name]
+		return ok
+	}
+	if len(first.HTTP.Tokens) > 0 || first.HTTP.ProxyAuth.UserHeader != "" {
+		r.control, err = newControl(first, r.version, running)
 		if err != nil {
 			return err
 		}
@@ -77,6 +115,9 @@ func accessOf(cfg *config.Config, logger *slog.Logger) (admin.AccessOptions, err
 			return o, fmt.Errorf("http.tokens: %w", err)
 		}
 		o.Tokens = append(o.Tokens, admin.Token{Name: t.Name, Role: role, Hash: hash})
+	}
+	for _, key := range cfg.EncryptionKeys() {
+		o.PortalKeys = append(o.PortalKeys, key[:])
 	}
 	p := cfg.HTTP.ProxyAuth
 	if len(p.From) == 0 {

@@ -18,14 +18,15 @@ import (
 
 // AccessOptions say who may use API and dashboard, and from where.
 type AccessOptions struct {
-	Listen         string     // the address that is listened on, as host:port
-	Hosts          []string   // further hosts that requests may be for, without port
-	Tokens         []Token    // with no proxy's users either: every request is refused
-	PortalKeys     [][]byte   // what portal tokens are signed with, the first, and verified with, all; none: there are none
-	Proxy          *Proxy     // nil for none
-	FrameAncestors []string   // origins whose pages may show the portal's in a frame
-	Styles         []string   // paths of the style sheets of the pages at the entrance
-	Sessions       sessionLog // needed once anybody may do anything
+	Listen         string                 // the address that is listened on, as host:port
+	Hosts          []string               // further hosts that requests may be for, without port
+	Tokens         []Token                // with no proxy's users either: every request is refused
+	PortalKeys     [][]byte               // what portal tokens are signed with, the first, and verified with, all; none: there are none
+	Proxy          *Proxy                 // nil for none
+	FrameAncestors []string               // origins whose pages may show the portal's in a frame
+	Styles         []string               // paths of the style sheets of the pages at the entrance
+	Sessions       sessionLog             // needed once anybody may do anything
+	HasProfile     func(name string) bool // whether the configuration has a profile of that name
 	Logger         *slog.Logger
 }
 
@@ -84,7 +85,7 @@ func (a *Access) admit(r *http.Request) *denial {
 	case !a.hosts.allow(r.Host):
 		return &denial{status: http.StatusMisdirectedRequest, detail: "the Host header names none of this relay's hosts: http.hosts in its configuration lists more"}
 	case a.off():
-		return &denial{status: http.StatusNotFound, detail: "the API is off: the relay's configuration has no http.tokens"}
+		return &denial{status: http.StatusNotFound, detail: "this is off: the relay's configuration has neither http.tokens nor a proxy's users"}
 	case len(r.RequestURI) > maxURI:
 		return &denial{status: http.StatusRequestURITooLong, detail: fmt.Sprintf("path and query may have %d bytes", maxURI)}
 	case changes(r) && !sameOrigin(r):

@@ -75,7 +75,7 @@ func NewAPI(o APIOptions) (*API, error) {
 			},
 			Components: &huma.Components{
 				Schemas:         huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
-				SecuritySchemes: map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "A token of http.tokens; the role that an operation lists is the least that it takes."}},
+				SecuritySchemes: map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "A token of http.tokens, or a portal token; the role that an operation lists is the least that it takes."}},
 			},
 		},
 		Formats:                      map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
@@ -86,6 +86,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	a.endpointOperations()
 	a.deliveryOperations()
 	a.relayOperations()
+	a.accessOperations()
 	a.mux.HandleFunc("/", a.noSuchOperation)
 	var err error
 	if a.document, err = json.Marshal(a.huma.OpenAPI()); err != nil {
@@ -153,6 +154,7 @@ type operation struct {
 	id, method, path string
 	summary, doc     string
 	role             Role  // the least
+	portal           bool  // whether a tenant may use it: what it does is bounded to the tenant's own
 	body             int64 // most bytes of the request's; 0 for smallBody
 	within           time.Duration
 	errors           []int // beside those that every operation has
@@ -168,10 +170,13 @@ func register[I, O any](a *API, o operation, do func(context.Context, *Caller, *
 		errs = append(errs, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
 	slices.Sort(errs)
+	if o.portal {
+		o.doc += " A portal token may use it, for what is its tenant's."
+	}
 	huma.Register(a.huma, huma.Operation{
 		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.doc,
 		Security: []map[string][]string{{"token": {o.role.String()}}}, Errors: slices.Compact(errs),
-		MaxBodyBytes: max(o.body, smallBody), BodyReadTimeout: a.bodyWithin, Middlewares: huma.Middlewares{a.require(o.role)},
+		MaxBodyBytes: max(o.body, smallBody), BodyReadTimeout: a.bodyWithin, Middlewares: huma.Middlewares{a.require(o)},
 	}, func(ctx context.Context, in *I) (*O, error) {
 		who := callerOf(ctx)
 		within := max(o.within, answerWithin)
@@ -190,14 +195,18 @@ func register[I, O any](a *API, o operation, do func(context.Context, *Caller, *
 	})
 }
 
-// require returns what lets only those with a role, or one above it, pass.
-func (a *API) require(role Role) func(huma.Context, func(huma.Context)) {
+// require returns what lets only those pass who may use an operation.
+func (a *API) require(o operation) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
-		if who := callerOf(ctx.Context()); who.Role < role {
-			_ = huma.WriteErr(a.huma, ctx, http.StatusForbidden, fmt.Sprintf("this takes the role %s; the token's is %s", role, who.Role))
-			return
+		who := callerOf(ctx.Context())
+		switch {
+		case who.Role < o.role:
+			_ = huma.WriteErr(a.huma, ctx, http.StatusForbidden, fmt.Sprintf("this takes the role %s; the token's is %s", o.role, who.Role))
+		case who.Tenant != "" && !o.portal:
+			_ = huma.WriteErr(a.huma, ctx, http.StatusForbidden, "this is not for a tenant's portal")
+		default:
+			next(ctx)
 		}
-		next(ctx)
 	}
 }
 

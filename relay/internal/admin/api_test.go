@@ -63,6 +63,10 @@ func (f *fakeControl) Test(ctx context.Context, _ *Caller, _, _ string, _ []byte
 	return &TestResult{}, f.err
 }
 
+func (f *fakeControl) Audit(context.Context, *Caller, ledger.AuditFilter) ([]ledger.AuditEntry, error) {
+	return nil, f.err
+}
+
 func (f *fakeControl) Catalogue() []EventType { return nil }
 
 const (

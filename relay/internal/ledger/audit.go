@@ -78,14 +78,35 @@ type AuditEntry struct {
 	After   json.RawMessage `json:"after,omitempty"`
 }
 
-const sqlAuditList = `SELECT id, at, actor, coalesce(source, ''), action, subject, coalesce(tenant, ''), detail, before, after FROM posthorn.audit
-WHERE ($1 = '' OR actor = $1) AND ($2 = '' OR action = $2) AND ($3 = '' OR subject = $3) AND ($4 = '' OR tenant = $4)
-  AND ($5::timestamptz IS NULL OR at >= $5) AND ($6::timestamptz IS NULL OR at < $6) AND ($7::bigint = 0 OR id < $7)
-ORDER BY id DESC LIMIT $8`
+const sqlAuditList = `SELECT id, at, actor, coalesce(source, ''), action, subject, coalesce(tenant, ''), detail, before, after FROM posthorn.audit`
+
+// sql returns the statement for what f asks, and nothing else: so that each
+// filter has its index.
+func (f *AuditFilter) sql() (statement string, args []any) {
+	statement = sqlAuditList
+	and := " WHERE "
+	where := func(given bool, condition string, arg any) {
+		if given {
+			args = append(args, arg)
+			statement += and + fmt.Sprintf(condition, len(args))
+			and = " AND "
+		}
+	}
+	where(f.Actor != "", "actor = $%d", f.Actor)
+	where(f.Action != "", "action = $%d", f.Action)
+	where(f.Subject != "", "subject = $%d", f.Subject)
+	where(f.Tenant != "", "tenant = $%d", f.Tenant)
+	where(!f.From.IsZero(), "at >= $%d", f.From)
+	where(!f.Until.IsZero(), "at < $%d", f.Until)
+	where(f.Before != 0, "id < $%d", f.Before)
+	args = append(args, f.Limit)
+	return statement + fmt.Sprintf(" ORDER BY id DESC LIMIT $%d", len(args)), args
+}
 
 // Audit returns the entries that match f, the newest first.
 func (l *Ledger) Audit(ctx context.Context, f AuditFilter) ([]AuditEntry, error) {
-	rows, err := l.pool.Query(ctx, sqlAuditList, f.Actor, f.Action, f.Subject, f.Tenant, timeOrNull(f.From), timeOrNull(f.Until), f.Before, f.Limit)
+	statement, args := f.sql()
+	rows, err := l.pool.Query(ctx, statement, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list the audit: %w", err)
 	}
@@ -97,11 +118,4 @@ func (l *Ledger) Audit(ctx context.Context, f AuditFilter) ([]AuditEntry, error)
 		return nil, fmt.Errorf("list the audit: %w", err)
 	}
 	return list, nil
-}
-
-func timeOrNull(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
 }
