@@ -107,7 +107,7 @@ func (a *Access) hardenPage(h http.Header, who *Caller) {
 // lendCookie gives the browser of a proxy's user something for its CSRF token
 // to belong to.
 func (a *Access) lendCookie(w http.ResponseWriter, r *http.Request, who *Caller) {
-	if who.csrf == unconfirmable {
+	if who.ambient && who.csrf == "" {
 		c := newCookie(nil)
 		a.setCookie(w, r, proxyCookie, c, false)
 		who.csrf = c.csrf(who.Name)

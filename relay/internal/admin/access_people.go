@@ -69,8 +69,9 @@ type Caller struct {
 	Via     string // how it came in: api, web, portal or proxy
 	From    string // its network address, without port
 
-	csrf string // what its changes must show; "" where no browser adds to requests who makes them
-	conn *http.ResponseController
+	ambient bool   // the browser adds by itself who it is: changes must show csrf
+	csrf    string // "" where nothing was sent that it could belong to: nothing may be changed
+	conn    *http.ResponseController
 }
 
 // Portal reports whether the caller is a tenant's, by a portal token.

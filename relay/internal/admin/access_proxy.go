@@ -91,7 +91,7 @@ func (p *Proxy) user(r *http.Request, from string) (*Caller, *denial) {
 	if len(named) > 1 || name == "" || len(name) > maxUser || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return nil, &denial{status: http.StatusForbidden, detail: "the proxy's header names no user"}
 	}
-	who := &Caller{Name: name, Role: p.Role, Via: viaProxy, From: from, csrf: unconfirmable}
+	who := &Caller{Name: name, Role: p.Role, Via: viaProxy, From: from, ambient: true}
 	if roles := r.Header.Values(p.RoleHeader); p.RoleHeader != "" && len(roles) > 0 {
 		role, err := ParseRole(roles[0])
 		if err != nil || len(roles) > 1 {
@@ -107,6 +107,3 @@ func (p *Proxy) user(r *http.Request, from string) (*Caller, *denial) {
 	}
 	return who, nil
 }
-
-// unconfirmable is the CSRF token of who has no cookie that it could belong to.
-const unconfirmable = "\x00"

@@ -99,7 +99,7 @@ func (a *Access) secure(r *http.Request) bool {
 // confirmed reports whether who makes a request meant it, as the CSRF token
 // that it shows says: a browser sends cookies with whatever a page makes it send.
 func (c *Caller) confirmed(shown string) bool {
-	return c.csrf == "" || subtle.ConstantTimeCompare([]byte(shown), []byte(c.csrf)) == 1
+	return !c.ambient || c.csrf != "" && subtle.ConstantTimeCompare([]byte(shown), []byte(c.csrf)) == 1
 }
 
 // bySession returns whose the session is that a request's cookie names: nobody's
@@ -118,7 +118,7 @@ func (a *Access) bySession(r *http.Request, from string) (*Caller, *denial) {
 			a.Logger.LogAttrs(r.Context(), slog.LevelWarn, "session not read", slog.Any("err", err))
 			return nil, &denial{status: http.StatusServiceUnavailable, detail: "who you are cannot be looked up, the relay's log says why; try again later", retryAfter: 5 * time.Second}
 		}
-		who.From, who.csrf = from, c.csrf("")
+		who.From, who.ambient, who.csrf = from, true, c.csrf("")
 		if who.Via == viaPortal {
 			role, err := ParseRole(s.Role)
 			if err != nil || s.Tenant == "" {
