@@ -91,7 +91,7 @@ func TestATenantReachesItsOwnOnly(t *testing.T) {
 	// of an operation for people who run the relay
 	notForTenants := []string{"post /portal-tokens", "get /stream"}
 	d, _ := c.document(t)
-	d.each(func(path, method string, o *apiOperation) {
+	d.each(func(path, method string, _ *apiOperation) {
 		name := method + " " + path
 		wanted := http.StatusOK
 		paths := []string{path}

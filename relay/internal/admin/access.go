@@ -59,15 +59,16 @@ type Access struct {
 	AccessOptions
 	hosts      hosts
 	guesses    *guesses
-	portalKeys [][]byte // derived from PortalKeys
-	busy       chan struct{}
+	portalKeys [][]byte      // derived from PortalKeys
+	busy       chan struct{} // holds one for each page that is made
+	slow       chan struct{} // and for each slow one
 	logged     *rate.Sometimes
 }
 
 // NewAccess returns the access for its options.
 func NewAccess(o AccessOptions) *Access {
 	a := &Access{
-		AccessOptions: o, hosts: newHosts(o.Listen, o.Hosts), guesses: newGuesses(), busy: make(chan struct{}, maxBusy),
+		AccessOptions: o, hosts: newHosts(o.Listen, o.Hosts), guesses: newGuesses(), busy: make(chan struct{}, maxBusy), slow: make(chan struct{}, maxTests),
 		logged: &rate.Sometimes{First: 10, Interval: time.Minute},
 	}
 	for _, key := range o.PortalKeys {
@@ -96,10 +97,10 @@ func (a *Access) admit(r *http.Request) *denial {
 	return nil
 }
 
-// Know returns who makes a request, or why nobody says. What a browser adds to
+// know returns who makes a request, or why nobody says. What a browser adds to
 // requests by itself, a cookie or a proxy's word, counts for less than a bearer
 // token, and lets nothing be changed without the CSRF token.
-func (a *Access) Know(r *http.Request) (*Caller, *denial) {
+func (a *Access) know(r *http.Request) (*Caller, *denial) {
 	who, denied := a.identify(r)
 	if denied == nil && changes(r) && !who.confirmed(r.Header.Get(csrfHeader)) {
 		return nil, errUnconfirmed

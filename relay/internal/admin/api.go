@@ -112,7 +112,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serveKnown serves who is known.
 func (a *API) serveKnown(w http.ResponseWriter, r *http.Request) {
-	who, denied := a.Access.Know(r)
+	who, denied := a.Access.know(r)
 	if denied != nil {
 		denied.write(w)
 		return
