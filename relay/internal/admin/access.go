@@ -61,14 +61,13 @@ type Access struct {
 	guesses    *guesses
 	portalKeys [][]byte      // derived from PortalKeys
 	busy       chan struct{} // holds one for each page that is made
-	slow       chan struct{} // and for each slow one
 	logged     *rate.Sometimes
 }
 
 // NewAccess returns the access for its options.
 func NewAccess(o AccessOptions) *Access {
 	a := &Access{
-		AccessOptions: o, hosts: newHosts(o.Listen, o.Hosts), guesses: newGuesses(), busy: make(chan struct{}, maxBusy), slow: make(chan struct{}, maxTests),
+		AccessOptions: o, hosts: newHosts(o.Listen, o.Hosts), guesses: newGuesses(), busy: make(chan struct{}, maxBusy),
 		logged: &rate.Sometimes{First: 10, Interval: time.Minute},
 	}
 	for _, key := range o.PortalKeys {

@@ -31,13 +31,14 @@ func (a *Access) Page(next PageFunc) http.Handler {
 	}, next)
 }
 
-// SlowPage is Page for what may take so long, such as a test that is sent: of
-// those only a few are served at once.
-func (a *Access) SlowPage(within time.Duration, next PageFunc) http.Handler {
+// SlowPage is Page for what may take so long, such as a test that is sent or a
+// page's live part. So many are served at once; more are refused.
+func (a *Access) SlowPage(within time.Duration, atOnce int, next PageFunc) http.Handler {
+	slow := make(chan struct{}, atOnce)
 	return a.page(within, func(context.Context) (done func(), denied *denial) {
 		select {
-		case a.slow <- struct{}{}:
-			return func() { <-a.slow }, nil
+		case slow <- struct{}{}:
+			return func() { <-slow }, nil
 		default:
 			return nil, &denial{status: http.StatusTooManyRequests, detail: "others are being worked on: try again when they are done", retryAfter: 5 * time.Second}
 		}

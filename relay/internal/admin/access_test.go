@@ -448,15 +448,15 @@ func TestCookiesBySecureConnectionsAreForThemOnly(t *testing.T) {
 	}
 }
 
-func TestSlowPagesAreFewAtOnceAndLeaveTheOthersAlone(t *testing.T) {
+func TestSlowPagesAreBoundedAndLeaveTheOthersAlone(t *testing.T) {
 	a := NewAccess(accessOptions(io.Discard))
 	started, leave := make(chan struct{}), make(chan struct{})
-	slow := a.SlowPage(time.Hour, func(http.ResponseWriter, *http.Request, *Caller, string) {
+	slow := a.SlowPage(time.Hour, 2, func(http.ResponseWriter, *http.Request, *Caller, string) {
 		started <- struct{}{}
 		<-leave
 	})
 	var all sync.WaitGroup
-	for range maxTests {
+	for range 2 {
 		all.Go(func() { answerOf(slow, request("GET", "/admin/webhooks/test", "", nil)) })
 		<-started
 	}
