@@ -84,6 +84,7 @@ func NewAPI(o APIOptions) (*API, error) {
 		Transformers:                 []huma.Transformer{withoutValues},
 	})
 	a.endpointOperations()
+	a.definitionOperations()
 	a.deliveryOperations()
 	a.relayOperations()
 	a.accessOperations()
@@ -134,7 +135,7 @@ func (a *API) serveKnown(w http.ResponseWriter, r *http.Request) {
 // noSuchOperation answers for what has no operation, or not by this method.
 func (a *API) noSuchOperation(w http.ResponseWriter, r *http.Request) {
 	var allowed []string
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
 		other := *r
 		other.Method = method
 		if _, pattern := a.mux.Handler(&other); pattern != "/" {
@@ -215,12 +216,17 @@ func (a *API) require(o operation) func(huma.Context, func(huma.Context)) {
 func (a *API) problem(ctx context.Context, id string, err error) error {
 	var known huma.StatusError
 	var refused *ledger.RefusedError
+	var wrong *InvalidError
 	switch {
 	case errors.As(err, &known):
 		return err
 	case errors.Is(err, ledger.ErrUnknownEndpoint), errors.Is(err, ledger.ErrUnknownDelivery):
 		return huma.Error404NotFound(err.Error())
-	case errors.Is(err, ledger.ErrConfigured), errors.As(err, &refused):
+	case errors.As(err, &wrong):
+		return wrong.problem()
+	case errors.Is(err, ledger.ErrOtherRequest):
+		return invalid("header.Idempotency-Key", err.Error())
+	case errors.Is(err, ledger.ErrConfigured), errors.Is(err, ledger.ErrChanged), errors.As(err, &refused):
 		return huma.Error409Conflict(err.Error())
 	case errors.Is(ctx.Err(), context.Canceled): // nobody waits for an answer
 		return huma.Error503ServiceUnavailable("the request was cancelled, or the relay stops")
