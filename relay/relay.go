@@ -37,7 +37,8 @@ type Relay struct {
 	metrics   *admin.Metrics
 	announcer *announcer
 	api       *admin.API
-	control   *control            // of the API; nil without tokens
+	access    *admin.Access
+	control   *control            // of API and dashboard; nil where nobody may use them
 	lease     *tail.Lease         // whether the slot is ours
 	tracer    *trace.Tracer       // nil without traces, and before Run
 	holder    string              // how the ledger names this process
@@ -99,7 +100,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		closing.Wait()
 	}()
 	defer func() { r.client.Close() }() // of the last setup
-	server, err := admin.Listen(ctx, r.cfg.HTTP.Listen, r.metrics, r.snapshot, r.api, r.logger)
+	server, err := admin.Listen(ctx, r.cfg.HTTP.Listen, r.metrics, r.snapshot, r.operators(), r.logger)
 	if err != nil {
 		return err
 	}
