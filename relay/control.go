@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"slices"
@@ -189,16 +188,7 @@ func (c *control) Test(ctx context.Context, who *admin.Caller, endpoint, eventTy
 
 // Catalogue implements admin.Control.
 func (c *control) Catalogue() []admin.EventType {
-	cfg, schemas := c.running()
-	list := make([]admin.EventType, len(cfg.Events))
-	for i := range cfg.Events {
-		e := &cfg.Events[i]
-		list[i] = admin.EventType{Type: e.Type, Group: e.Group, Title: e.Title, Example: json.RawMessage(e.Example)}
-		if text := schemas[e.Type]; json.Valid([]byte(text)) {
-			list[i].Schema = json.RawMessage(text)
-		}
-	}
-	return list
+	return catalogueOf(c.running())
 }
 
 const masked = "***"

@@ -251,7 +251,7 @@ func (c *control) commit(ctx context.Context, o *Operator, who *admin.Caller, r 
 	if err == nil && !r.InStream {
 		// What is done is done: without this the relay finds out by itself, if
 		// later.
-		_ = source.AnnounceEndpoints(ctx)
+		_ = source.AnnounceEndpoints(ctx, d.Revision)
 	}
 	return d, err
 }

@@ -36,7 +36,11 @@ endpoints: [{name: fixed, url: "https://fixed.example", events: ["*"]}, {name: m
 // control returns the control of a database, and its operator.
 func (db *database) control(t *testing.T, extra string) (*control, *Operator) {
 	t.Helper()
-	cfg := db.initialised(t, extra)
+	return controlOf(t, db.initialised(t, extra))
+}
+
+func controlOf(t *testing.T, cfg *config.Config) (*control, *Operator) {
+	t.Helper()
 	c, err := newControl(cfg, "test", func() (*config.Config, map[string]string) { return cfg, nil })
 	if err != nil {
 		t.Fatal(err)
@@ -362,6 +366,32 @@ func TestWithoutAKeyOnlyEndpointsWithoutSecretsAreCreated(t *testing.T) {
 	_, err := c.CreateEndpoint(t.Context(), operatorCaller, []byte(`{"name": "a", "url": "https://a.example", "events": ["a"]}`))
 	wants(t, err, "no ledger.encryption_keys")
 	c.create(t, operatorCaller, `{"name": "a", "url": "https://a.example", "events": ["a"], "secret": ""}`)
+}
+
+func TestTheRelaysRoleMayChangeEndpoints(t *testing.T) {
+	db := newDatabase(t)
+	limited := db.as(t, "REPLICATION")
+	cfg := limited.config(t, forControl)
+	db.script(t, InitSQL(cfg, "role_"+db.slot))
+	c, o := controlOf(t, cfg)
+	c.create(t, operatorCaller, `{"name": "a", "url": "https://a.example", "events": ["a"]}`)
+	if _, err := c.EditEndpoint(t.Context(), operatorCaller, "a", []byte(`{"enabled": false}`), 0); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.RotateSecret(t.Context(), operatorCaller, "a", admin.Rotation{Grace: time.Hour}); err != nil {
+		t.Error(err)
+	}
+	if err := c.DeleteEndpoint(t.Context(), operatorCaller, "a"); err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		if _, err := c.Once(t.Context(), operatorCaller, admin.OnceRequest{Key: "k"}, func(context.Context) ([]byte, error) { return []byte("{}"), nil }); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := o.directory.keys.reseal(t.Context(), o.ledger); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestChangesAreAnnouncedInTheStream(t *testing.T) {

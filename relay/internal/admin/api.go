@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -40,6 +42,8 @@ type API struct {
 	document []byte
 	busy     chan struct{} // holds one for each request that is worked on
 	testing  chan struct{} // holds one for each test that is sent
+
+	listeners listeners
 }
 
 // Bounds of what the API takes on. Lists and their pages have their own.
@@ -88,6 +92,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	a.deliveryOperations()
 	a.relayOperations()
 	a.accessOperations()
+	a.liveOperations()
 	a.mux.HandleFunc("/", a.noSuchOperation)
 	var err error
 	if a.document, err = json.Marshal(a.huma.OpenAPI()); err != nil {
@@ -123,7 +128,8 @@ func (a *API) serveKnown(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	select {
 	case a.busy <- struct{}{}:
-		defer func() { <-a.busy }()
+		who.done = sync.OnceFunc(func() { <-a.busy })
+		defer who.done()
 	case <-ctx.Done():
 		w.Header().Set("Retry-After", "5")
 		refuse(w, http.StatusServiceUnavailable, "too many requests are being worked on")
@@ -158,7 +164,8 @@ type operation struct {
 	portal           bool  // whether a tenant may use it: what it does is bounded to the tenant's own
 	body             int64 // most bytes of the request's; 0 for smallBody
 	within           time.Duration
-	errors           []int // beside those that every operation has
+	errors           []int          // beside those that every operation has
+	answer           *huma.Response // of a success; nil: what it does shows
 }
 
 // register adds an operation, which do answers. Its errors become problems.
@@ -174,8 +181,12 @@ func register[I, O any](a *API, o operation, do func(context.Context, *Caller, *
 	if o.portal {
 		o.doc += " A portal token may use it, for what is its tenant's."
 	}
+	responses := map[string]*huma.Response{}
+	if o.answer != nil {
+		responses[strconv.Itoa(http.StatusOK)] = o.answer
+	}
 	huma.Register(a.huma, huma.Operation{
-		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.doc,
+		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.doc, Responses: responses,
 		Security: []map[string][]string{{"token": {o.role.String()}}}, Errors: slices.Compact(errs),
 		MaxBodyBytes: max(o.body, smallBody), BodyReadTimeout: a.bodyWithin, Middlewares: huma.Middlewares{a.require(o)},
 	}, func(ctx context.Context, in *I) (*O, error) {

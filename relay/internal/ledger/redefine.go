@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -179,6 +180,6 @@ func (r *Redefinition) write(ctx context.Context, tx pgx.Tx, next *Redefined) (d
 	if err = r.Actor.record(ctx, tx, entry); err != nil || !r.InStream {
 		return d, err
 	}
-	_, err = tx.Exec(ctx, `SELECT pg_logical_emit_message(true, $1, '')`, r.Message)
+	_, err = tx.Exec(ctx, `SELECT pg_logical_emit_message(true, $1, $2)`, r.Message, strconv.FormatInt(d.Revision, 10))
 	return d, err
 }
