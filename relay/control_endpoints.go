@@ -169,13 +169,12 @@ func (c *control) DeleteEndpoint(ctx context.Context, who *admin.Caller, name st
 	if err != nil {
 		return err
 	}
-	_, err = c.commit(ctx, o, who, ledger.Redefinition{
+	return c.commit(ctx, o, who, ledger.Redefinition{
 		ID: e.ID, Action: "endpoint.delete",
 		Decide: func(_ context.Context, was *ledger.Definition) (*ledger.Redefined, error) {
 			return &ledger.Redefined{Name: was.Name, Tenant: was.Tenant, URL: e.URL, Deleted: true, Document: []byte("{}"), Before: was.Document}, nil
 		},
 	})
-	return err
 }
 
 // CheckEndpoint implements admin.Control.
@@ -220,8 +219,7 @@ func (c *control) lookUpOwn(ctx context.Context, who *admin.Caller, name string)
 
 // redefine commits a change, and returns the endpoint as it is then.
 func (c *control) redefine(ctx context.Context, o *Operator, who *admin.Caller, r ledger.Redefinition) (*admin.EndpointDetail, error) {
-	_, err := c.commit(ctx, o, who, r)
-	if err != nil && !errors.Is(err, errSame) {
+	if err := c.commit(ctx, o, who, r); err != nil && !errors.Is(err, errSame) {
 		return nil, err
 	}
 	if err := o.directory.refresh(ctx); err != nil {
@@ -235,25 +233,25 @@ func (c *control) redefine(ctx context.Context, o *Operator, who *admin.Caller, 
 }
 
 // commit writes a change to the ledger, and tells the running relay.
-func (c *control) commit(ctx context.Context, o *Operator, who *admin.Caller, r ledger.Redefinition) (*ledger.Definition, error) {
+func (c *control) commit(ctx context.Context, o *Operator, who *admin.Caller, r ledger.Redefinition) error {
 	source := c.databases.source
 	r.Actor, r.Message, r.InStream = who.Actor(), tail.EndpointsChanged, c.databases.ledger == source.Pool
 	if !r.InStream {
 		var err error
 		if r.Now, err = source.Position(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	d, err := o.ledger.Redefine(ctx, r)
 	if errors.Is(err, ledger.ErrNameTaken) {
-		return nil, invalidName()
+		return invalidName()
 	}
 	if err == nil && !r.InStream {
 		// What is done is done: without this the relay finds out by itself, if
 		// later.
 		_ = source.AnnounceEndpoints(ctx, d.Revision)
 	}
-	return d, err
+	return err
 }
 
 // redefined returns what the ledger is to have of a draft; before is nil for a
