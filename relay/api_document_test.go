@@ -250,7 +250,33 @@ func TestEveryOperationOfTheAPIDocument(t *testing.T) {
 		"get /deliveries/{id}":        {"viewer", []apiRequest{{path: "/deliveries/" + id}}, ids("/deliveries/", "")},
 		"post /deliveries/{id}/retry": {"operator", []apiRequest{{path: "/deliveries/" + id + "/retry"}}, ids("/deliveries/", "/retry")},
 		"get /events":                 {"viewer", []apiRequest{{path: "/events"}, {path: "/events?limit=1"}}, pages("/events")},
-		"get /stream":                 {"viewer", []apiRequest{{path: "/stream"}}, []apiRequest{{"/stream?x=1", "", "query.x"}}},
+		"get /live": {
+			"viewer", []apiRequest{{path: "/live?for=0s"}, {path: "/live?for=1s&limit=1&state=delivered&endpoint=erp&tenant=a&type=b&event=" + unknown}},
+			[]apiRequest{
+				{"/live?for=1h", "", "query.for"}, {"/live?limit=101", "", "query.limit"}, {"/live?state=lost", "", "query.state"}, {"/live?event=1", "", "query.event"},
+				{"/live?type=%00", "", "query.type"}, {"/live?cursor=x", "", "query.cursor"},
+			},
+		},
+		"get /audit": {
+			"operator", []apiRequest{{path: "/audit"}, {path: "/audit?actor=api:ops&action=a&subject=s&tenant=t&from=2026-01-01T00:00:00Z&until=2099-01-01T00:00:00Z&limit=1"}},
+			append(pages("/audit"),
+				apiRequest{"/audit?from=yesterday", "", "query.from"},
+				apiRequest{"/audit?until=2026-01-01", "", "query.until"},
+				apiRequest{"/audit?actor=%00", "", "query.actor"},
+				apiRequest{"/audit?subject=" + strings.Repeat("x", 300), "", "query.subject"},
+			),
+		},
+		"post /portal-tokens": {
+			"admin", []apiRequest{{path: "/portal-tokens", body: `{"tenant": "acme", "subject": "jo"}`}, {path: "/portal-tokens", body: `{"tenant": "acme", "subject": "jo", "role": "viewer", "expires_in": "24h"}`}},
+			[]apiRequest{
+				{"/portal-tokens", `{"tenant": "acme", "subject": "jo", "role": "admin"}`, "body.role"},
+				{"/portal-tokens", `{"tenant": "", "subject": "jo"}`, "body.tenant"},
+				{"/portal-tokens", `{"tenant": "acme", "subject": "jo", "expires_in": "25h"}`, "body.expires_in"},
+				{"/portal-tokens", `{"tenant": "acme", "subject": "jo", "profile": "none"}`, "body.profile"},
+				{"/portal-tokens", `{`, "body"},
+			},
+		},
+		"get /stream": {"viewer", []apiRequest{{path: "/stream"}}, []apiRequest{{"/stream?x=1", "", "query.x"}}},
 	}
 	d, compiler := c.document(t)
 	d.each(func(path, method string, o *apiOperation) {
@@ -284,9 +310,14 @@ func TestEveryOperationOfTheAPIDocument(t *testing.T) {
 func (a *apiCase) drive(t *testing.T, c *apiClient, method string, before func(n string), schemaOf func(status, kind string) *jsonschema.Schema) {
 	t.Helper()
 	valid := func(got answer, path string) {
-		v, err := jsonschema.UnmarshalJSON(strings.NewReader(string(got.body)))
+		text := string(got.body)
+		kind := got.header.Get("Content-Type")
+		if kind == "text/event-stream" {
+			text = sentEvents(text)
+		}
+		v, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
 		if err == nil {
-			err = schemaOf(fmt.Sprint(got.status), got.header.Get("Content-Type")).Validate(v)
+			err = schemaOf(fmt.Sprint(got.status), kind).Validate(v)
 		}
 		if err != nil {
 			t.Errorf("%s %s answers %d %s: %v", method, path, got.status, got.body, err)
@@ -332,4 +363,16 @@ func (a *apiCase) drive(t *testing.T, c *apiClient, method string, before func(n
 		}
 		valid(got, q.path)
 	}
+}
+
+// sentEvents returns server-sent events as the document describes them: a list
+// of objects.
+func sentEvents(text string) string {
+	var all []string
+	for block := range strings.SplitSeq(text, "\n\n") {
+		if event, data, ok := strings.Cut(strings.TrimPrefix(block, "event: "), "\ndata: "); ok {
+			all = append(all, fmt.Sprintf(`{"event": %q, "data": %s}`, event, data))
+		}
+	}
+	return "[" + strings.Join(all, ",") + "]"
 }

@@ -2,9 +2,7 @@ package relay
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"slices"
@@ -94,6 +92,7 @@ func (c *control) List(ctx context.Context, who *admin.Caller, f DeliveryFilter)
 	if err != nil {
 		return nil, err
 	}
+	f.Scope = who.Tenant
 	return o.List(ctx, f)
 }
 
@@ -101,6 +100,9 @@ func (c *control) List(ctx context.Context, who *admin.Caller, f DeliveryFilter)
 func (c *control) Show(ctx context.Context, who *admin.Caller, id uuid.UUID) (*DeliveryDetail, error) {
 	o, _, err := c.operator()
 	if err != nil {
+		return nil, err
+	}
+	if err := o.reach(ctx, who, id); err != nil {
 		return nil, err
 	}
 	d, err := o.Show(ctx, id)
@@ -135,6 +137,9 @@ func (c *control) Show(ctx context.Context, who *admin.Caller, id uuid.UUID) (*D
 func (c *control) Retry(ctx context.Context, who *admin.Caller, id uuid.UUID) (again bool, err error) {
 	o, _, err := c.operator()
 	if err != nil {
+		return false, err
+	}
+	if err := o.reach(ctx, who, id); err != nil {
 		return false, err
 	}
 	return o.Retry(ctx, id, who.Actor())
@@ -183,16 +188,7 @@ func (c *control) Test(ctx context.Context, who *admin.Caller, endpoint, eventTy
 
 // Catalogue implements admin.Control.
 func (c *control) Catalogue() []admin.EventType {
-	cfg, schemas := c.running()
-	list := make([]admin.EventType, len(cfg.Events))
-	for i := range cfg.Events {
-		e := &cfg.Events[i]
-		list[i] = admin.EventType{Type: e.Type, Group: e.Group, Title: e.Title, Example: json.RawMessage(e.Example)}
-		if text := schemas[e.Type]; json.Valid([]byte(text)) {
-			list[i].Schema = json.RawMessage(text)
-		}
-	}
-	return list
+	return catalogueOf(c.running())
 }
 
 const masked = "***"
@@ -244,41 +240,4 @@ func maskOf(ep *config.Endpoint) *strings.Replacer {
 		}
 	}
 	return strings.NewReplacer(pairs...)
-}
-
-// newAPI makes the HTTP API of the configuration that the relay begins with.
-// Without tokens it refuses everything, and there is no control.
-func (r *Relay) newAPI(first *config.Config) error {
-	tokens, err := apiTokens(first)
-	if err != nil {
-		return err
-	}
-	if len(tokens) > 0 {
-		r.control, err = newControl(first, r.version, func() (*config.Config, map[string]string) {
-			if c := r.chains.Load(); c != nil {
-				return c.cfg, c.schemas
-			}
-			return first, nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	r.api, err = admin.NewAPI(admin.APIOptions{
-		Control: r.control, Snapshot: r.snapshot, Tokens: tokens, Listen: first.HTTP.Listen, Hosts: first.HTTP.Hosts, Version: r.version, Logger: r.logger,
-	})
-	return err
-}
-
-// apiTokens returns the configuration's tokens as the API keeps them.
-func apiTokens(cfg *config.Config) ([]admin.Token, error) {
-	var list []admin.Token
-	for _, t := range cfg.HTTP.Tokens {
-		role, err := admin.ParseRole(t.Role)
-		if err != nil {
-			return nil, fmt.Errorf("http.tokens: %w", err)
-		}
-		list = append(list, admin.Token{Name: t.Name, Role: role, Hash: sha256.Sum256([]byte(t.Token.Reveal()))})
-	}
-	return list, nil
 }

@@ -228,7 +228,7 @@ func TestEditsKeepWhatTheyDoNotGiveAndGoByRevision(t *testing.T) {
 	if got := db.text(t, `SELECT from_lsn::text FROM posthorn.definitions`); got != was {
 		t.Errorf("edited, it gets events from %s, not %s", got, was)
 	}
-	if got := db.text(t, `SELECT detail->'before'->>'timeout' || ' ' || (detail->'after'->>'url') FROM posthorn.audit WHERE action = 'endpoint.edit' ORDER BY id DESC LIMIT 1`); got != "5s https://c.example" {
+	if got := db.text(t, `SELECT before->>'timeout' || ' ' || (after->>'url') FROM posthorn.audit WHERE action = 'endpoint.edit' ORDER BY id DESC LIMIT 1`); got != "5s https://c.example" {
 		t.Errorf("the audit has %s", got)
 	}
 }

@@ -55,7 +55,7 @@ func InitSQL(cfg *config.Config, role string) string {
 	p("%s", ledger.SchemaSQL())
 	p("GRANT USAGE ON SCHEMA posthorn TO %s;", relay)
 	p("GRANT SELECT, INSERT, UPDATE ON posthorn.relay, posthorn.endpoints TO %s;", relay)
-	p("GRANT SELECT, INSERT, UPDATE, DELETE ON posthorn.payloads, posthorn.pending, posthorn.deliveries TO %s;", relay)
+	p("GRANT SELECT, INSERT, UPDATE, DELETE ON posthorn.payloads, posthorn.pending, posthorn.deliveries, posthorn.sessions TO %s;", relay)
 	p("GRANT SELECT, INSERT ON posthorn.attempts, posthorn.audit TO %s;", relay)
 	p("GRANT SELECT, INSERT, UPDATE ON posthorn.definitions TO %s;", relay)
 	p("GRANT SELECT, INSERT, UPDATE, DELETE ON posthorn.idempotency TO %s;", relay)

@@ -21,6 +21,13 @@ type Delivery = ledger.Delivery
 // DeliveryDetail is all that the ledger holds of a delivery.
 type DeliveryDetail = ledger.Detail
 
+// DeliveryRequest is what is sent for a delivery, but for what is made at each
+// attempt.
+type DeliveryRequest = ledger.Request
+
+// Attempt is one try of a delivery.
+type Attempt = ledger.Attempt
+
 // DeliveryFilter says which deliveries are listed. A zero field matches all.
 type DeliveryFilter = ledger.Filter
 

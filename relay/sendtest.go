@@ -170,7 +170,7 @@ func (s *Sample) complete(cfg *config.Config, patterns []string) (notes []string
 	if s.Type != "" && !route.Wants(patterns, s.Type) {
 		notes = append(notes, fmt.Sprintf("endpoint %s does not get events of type %s: sent all the same", s.Endpoint, s.Type))
 	}
-	for _, t := range cfg.Events {
+	for _, t := range catalogueOf(cfg, nil) {
 		if s.Type == "" && route.Wants(patterns, t.Type) {
 			s.Type = t.Type
 		}

@@ -53,6 +53,7 @@ func (r *Relay) newSession(ctx context.Context, led *ledger.Ledger, conn *tail.C
 		Endpoints: endpoints, Store: led, Sender: r.client, Permit: r.lease.Valid,
 		Buffer: int64(r.cfg.Source.Buffer), MaxHold: r.cfg.Source.MaxHold, Meter: r.metrics, Tracer: r.tracer, Logger: r.logger,
 		Chains: func(eventType string) *transforms.Chain { return r.chains.Load().For(eventType) },
+		Tell:   r.tellEndpoint,
 	}, backlogs, standings)
 	if err := s.lanes.LoadKeys(ctx); err != nil {
 		return nil, err

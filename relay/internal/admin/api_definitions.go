@@ -111,40 +111,40 @@ const defaultGrace = 24 * time.Hour
 
 func (a *API) definitionOperations() {
 	register(a, operation{
-		id: "show-endpoint", method: http.MethodGet, path: "/endpoints/{name}", role: Viewer,
+		id: "show-endpoint", method: http.MethodGet, path: "/endpoints/{name}", role: Viewer, portal: true,
 		summary: "Show an endpoint", doc: "What an endpoint is, and how it does.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, who *Caller, in *EndpointPath) (*definitionOutput, error) {
 		return in.show(ctx, a, who)
 	})
 	register(a, operation{
-		id: "create-endpoint", method: http.MethodPost, path: "/endpoints", role: Operator, body: maxDefinition,
+		id: "create-endpoint", method: http.MethodPost, path: "/endpoints", role: Operator, portal: true, body: maxDefinition,
 		summary: "Create an endpoint", doc: "It gets the events that commit after it was created. A secret is made unless the document has one, its tenant has one or nothing signs with it; \"secret\": \"\" is for none. auth, and tls but for verify, take the role admin.",
 		errors: []int{http.StatusConflict},
 	}, a.createEndpoint)
 	register(a, operation{
-		id: "edit-endpoint", method: http.MethodPatch, path: "/endpoints/{name}", role: Operator, body: maxDefinition,
+		id: "edit-endpoint", method: http.MethodPatch, path: "/endpoints/{name}", role: Operator, portal: true, body: maxDefinition,
 		summary: "Edit an endpoint", doc: "By a JSON merge patch (RFC 7396) over the document. Secrets that the patch leaves out, or gives as ***, stay. A change applies to all events that the relay has not read yet, at the latest to the first that commits after it.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, a.editEndpoint)
 	register(a, operation{
-		id: "delete-endpoint", method: http.MethodDelete, path: "/endpoints/{name}", role: Operator,
+		id: "delete-endpoint", method: http.MethodDelete, path: "/endpoints/{name}", role: Operator, portal: true,
 		summary: "Delete an endpoint", doc: "What it has pending ends as failed.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, a.deleteEndpoint)
 	register(a, operation{
-		id: "rotate-secret", method: http.MethodPost, path: "/endpoints/{name}/secret", role: Operator, body: 16 << 10,
+		id: "rotate-secret", method: http.MethodPost, path: "/endpoints/{name}/secret", role: Operator, portal: true, body: 16 << 10,
 		summary: "Rotate an endpoint's secret", doc: "Requests are signed with the secret before, too, until the grace is over. Where the endpoint used its tenant's secret it has its own from then on.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, a.rotateSecret)
 	register(a, operation{
-		id: "check-new-endpoint", method: http.MethodPost, path: "/endpoints/check", role: Operator, body: maxDefinition,
+		id: "check-new-endpoint", method: http.MethodPost, path: "/endpoints/check", role: Operator, portal: true, body: maxDefinition,
 		summary: "Check a new endpoint", doc: "Says what creating an endpoint of this document would find wrong, and changes nothing.",
 	}, func(ctx context.Context, who *Caller, in *checkInput) (*checkedOutput, error) {
 		return a.checkEndpoint(ctx, who, "", in.Body)
 	})
 	register(a, operation{
-		id: "check-endpoint", method: http.MethodPost, path: "/endpoints/{name}/check", role: Operator, body: maxDefinition,
+		id: "check-endpoint", method: http.MethodPost, path: "/endpoints/{name}/check", role: Operator, portal: true, body: maxDefinition,
 		summary: "Check a change of an endpoint", doc: "Says what editing the endpoint by this patch would find wrong, and changes nothing.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, who *Caller, in *checkEditInput) (*checkedOutput, error) {

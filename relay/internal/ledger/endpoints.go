@@ -65,7 +65,7 @@ const (
 // operator or a relay paused or disabled what is enabled there. Those that the
 // API made have the state that it gave them.
 const sqlConfigured = `WITH wanted AS (
-  SELECT e.id, e.state AS was, coalesce(c.state, 'removed') AS state
+  SELECT e.id, e.state AS was, e.state_by AS was_by, e.reason AS was_reason, coalesce(c.state, 'removed') AS state
   FROM posthorn.endpoints e LEFT JOIN unnest($1::uuid[], $2::text[]) AS c(id, state) ON c.id = e.id
   WHERE (c.id IS NOT NULL OR NOT EXISTS (SELECT FROM posthorn.definitions d WHERE d.id = e.id AND NOT d.deleted))
     AND (c.state IS DISTINCT FROM 'enabled' OR e.state_by = 'configuration')
@@ -74,11 +74,13 @@ const sqlConfigured = `WITH wanted AS (
 ), turned AS (
   UPDATE posthorn.endpoints e SET state = w.state, state_by = 'configuration', state_at = now(), failing = false, failures = 0, failing_since = NULL,
     reason = CASE w.state WHEN 'disabled' THEN '` + reasonDisabled + `' WHEN 'removed' THEN '` + reasonRemoved + `' END
-  FROM wanted w WHERE e.id = w.id RETURNING e.id, e.name, w.was, e.state, e.reason
+  FROM wanted w WHERE e.id = w.id RETURNING e.id, e.name, e.tenant, w.was, w.was_by, w.was_reason, e.state, e.reason
 )
-INSERT INTO posthorn.audit (actor, action, subject, detail)
+INSERT INTO posthorn.audit (actor, action, subject, tenant, detail, before, after)
 SELECT 'configuration', CASE state WHEN 'enabled' THEN 'endpoint.enable' WHEN 'disabled' THEN 'endpoint.disable' ELSE 'endpoint.remove' END,
-  id::text, json_build_object('name', name, 'reason', reason, 'was', was)
+  id::text, tenant, json_build_object('name', name, 'reason', reason, 'was', was),
+  json_strip_nulls(json_build_object('state', was, 'state_by', was_by, 'reason', was_reason)),
+  json_strip_nulls(json_build_object('state', state, 'state_by', 'configuration', 'reason', reason))
 FROM turned`
 
 const sqlStandings = `SELECT id, state, failures, coalesce((extract(epoch FROM clock_timestamp() - failing_since) * 1000000)::bigint, 0), updated_at
@@ -204,7 +206,7 @@ func (l *Ledger) Revision(ctx context.Context) (revision int64, err error) {
 // for one that SyncEndpoints did not name.
 func (l *Ledger) Hold(ctx context.Context, endpoint uuid.UUID, state EndpointState, reason string) error {
 	err := l.fenced(ctx, func(tx pgx.Tx) error {
-		e, err := lockEndpoint(ctx, tx, endpoint.String())
+		e, err := lockEndpoint(ctx, tx, endpoint.String(), "")
 		if err != nil || e.State == state && e.By == byRelay && e.Reason == clean(reason, reasonLimit) {
 			return err
 		}

@@ -173,8 +173,16 @@ func (r *Redefinition) write(ctx context.Context, tx pgx.Tx, next *Redefined) (d
 	if _, err = tx.Exec(ctx, sqlStand, r.ID, next.Name, next.URL, orNull(next.Tenant), string(state), orNull(reason)); err != nil {
 		return d, err
 	}
-	detail := map[string]any{"name": next.Name, "revision": d.Revision, "before": next.Before, "after": next.After}
-	if err = r.Actor.record(ctx, tx, r.Action, r.ID.String(), detail); err != nil || !r.InStream {
+	entry := Entry{
+		Action: r.Action, Subject: r.ID.String(), Tenant: next.Tenant, Detail: map[string]any{"name": next.Name, "revision": d.Revision},
+	}
+	if next.Before != nil {
+		entry.Before = next.Before
+	}
+	if next.After != nil {
+		entry.After = next.After
+	}
+	if err = r.Actor.record(ctx, tx, entry); err != nil || !r.InStream {
 		return d, err
 	}
 	_, err = tx.Exec(ctx, `SELECT pg_logical_emit_message(true, $1, $2)`, r.Message, strconv.FormatInt(d.Revision, 10))

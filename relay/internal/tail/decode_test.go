@@ -98,6 +98,9 @@ func TestStreamBecomesEventsInCommitOrder(t *testing.T) {
 		logical(1, "other", `x`), logical(1, Heartbeat, ""),
 		logical(1, "app", `no json`), // takes its place, so that positions stay the same when it is read again
 		row(id, "c", "", `2`),
+		logical(1, Own, `{"id": "9", "type": "posthorn.endpoint.paused", "payload": 3}`),
+		logical(1, Own, `{"id": "10", "type": "pr.submitted", "payload": 4}`), // not of the relay's own
+		logical(0, Own, `{"id": "11", "type": "posthorn.endpoint.paused", "payload": 5}`),
 		commit(100, 108),
 		begin(110), logical(0, EndpointsChanged, ""), logical(1, EndpointsChanged, "no number"), commit(110, 118),
 	} {
@@ -121,6 +124,7 @@ func TestStreamBecomesEventsInCommitOrder(t *testing.T) {
 		{event.Position{LSN: 100, Index: 0}, "a.b", "k", `{"n": 1}`},
 		{event.Position{LSN: 100, Index: 1}, "m", "", `{"x":1}`},
 		{event.Position{LSN: 100, Index: 3}, "c", "", `2`},
+		{event.Position{LSN: 100, Index: 4}, "posthorn.endpoint.paused", "", `3`},
 	}
 	if diff := cmp.Diff(want, all); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)

@@ -425,7 +425,7 @@ func (r *Reader) message(ctx context.Context, src []byte) error {
 			r.opts.Sink.Changed(revision)
 		}
 		return nil
-	case m.prefix == Backfill, m.prefix == r.opts.Messages && m.prefix != "":
+	case m.prefix == Backfill, m.prefix == Own, m.prefix == r.opts.Messages && m.prefix != "":
 	default:
 		return nil
 	}
@@ -433,6 +433,9 @@ func (r *Reader) message(ctx context.Context, src []byte) error {
 		return nil
 	}
 	e, err := messageEvent(m.content)
+	if err == nil && !ours(m.prefix, e.Type) {
+		err = fmt.Errorf("its type does not begin with %s", OwnGroup)
+	}
 	if err != nil {
 		r.opts.Logger.LogAttrs(ctx, slog.LevelError, "ignoring a logical message that is no event",
 			slog.String("prefix", m.prefix), slog.String("position", event.Position{LSN: r.tx.Commit, Index: r.next - 1}.String()), slog.Any("err", err))

@@ -141,16 +141,17 @@ type SlotStatus struct {
 	Lag       int64  // bytes of WAL that are not confirmed
 	Retained  int64  // bytes of WAL that the server keeps for the slot
 	WALStatus string // reserved, extended, unreserved or lost
+	Safe      *int64 // bytes of WAL that can still be written before the server removes some that the slot needs; nil for no limit
 }
 
 const sqlSlotStatus = `SELECT active, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::bigint,
-  coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint, coalesce(wal_status, '')
+  coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint, coalesce(wal_status, ''), safe_wal_size
 FROM pg_replication_slots WHERE slot_name = $1`
 
 // SlotStatus returns how the slot stands; Exists is false when there is none.
 func (s *Source) SlotStatus(ctx context.Context) (SlotStatus, error) {
 	st := SlotStatus{Exists: true}
-	err := s.Pool.QueryRow(ctx, sqlSlotStatus, s.Slot).Scan(&st.Active, &st.Lag, &st.Retained, &st.WALStatus)
+	err := s.Pool.QueryRow(ctx, sqlSlotStatus, s.Slot).Scan(&st.Active, &st.Lag, &st.Retained, &st.WALStatus, &st.Safe)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return SlotStatus{}, nil
 	}
