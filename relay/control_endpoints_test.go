@@ -434,7 +434,7 @@ func TestRequestsWithAnIdempotencyKeyAreDoneOnce(t *testing.T) {
 	c, _ := db.control(t, forControl)
 	done := 0
 	once := func(who *admin.Caller, key, request string, err error) (string, error) {
-		answer, gotErr := c.Once(t.Context(), who, admin.OnceRequest{Operation: "create", Key: key, Request: []byte(request)}, func(ctx context.Context) ([]byte, error) {
+		answer, gotErr := c.Once(t.Context(), who, admin.OnceRequest{Operation: "create", Key: key, Request: []byte(request)}, func(context.Context) ([]byte, error) {
 			done++
 			return []byte(fmt.Sprintf("hunter2 %d", done)), err
 		})
