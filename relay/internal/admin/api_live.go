@@ -75,7 +75,7 @@ func (l *listeners) enter(who *Caller) (leave func(), ok bool) {
 
 func (a *API) liveOperations() {
 	register(a, operation{
-		id: "watch-deliveries", method: http.MethodGet, path: "/live", role: Viewer,
+		id: "watch-deliveries", method: http.MethodGet, path: "/live", role: Viewer, portal: true,
 		summary: "Watch deliveries as they happen",
 		doc: "Server-sent events: of the newest deliveries first all, then those that are new or changed, and how the stream stands, each second. " +
 			"It ends after ten minutes at the latest; an EventSource asks again by itself.",

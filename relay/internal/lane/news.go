@@ -54,7 +54,7 @@ func (l *lane) tellHealth(now time.Time) {
 func (l *lane) tellState() {
 	turn := TurnPaused
 	switch {
-	case l.open():
+	case l.state == ledger.Enabled:
 		turn, l.told.failing = TurnResumed, false // how it does will show
 	case l.state == ledger.Disabled:
 		turn = TurnDisabled
@@ -64,7 +64,7 @@ func (l *lane) tellState() {
 
 func (l *lane) tell(n News) {
 	if l.set.opts.Tell != nil {
-		n.Endpoint = l.ep
+		n.Endpoint = l.ep()
 		l.set.opts.Tell(n)
 	}
 }
