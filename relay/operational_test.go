@@ -162,6 +162,22 @@ func TestStandbyThatTakesOverIsTold(t *testing.T) {
 	}
 }
 
+func TestEndpointsOfTheAPIAreToldOfAndTold(t *testing.T) {
+	o, db := newOperations(t), newDatabase(t)
+	c := db.runAPI(t, apiKeys)
+	const headers = `"headers": {"X-Type": "{{ .Event.Type }}"}`
+	for _, name := range []string{"ops", "made"} {
+		c.must(t, "operator", "POST", "/api/v1/endpoints", fmt.Sprintf(`{"name": %q, "url": "%s/%s", "events": [%q], "secret": %q, %s}`,
+			name, o.url, name, map[string]string{"ops": "posthorn.*", "made": "*"}[name], operationsSecret, headers), &struct{}{})
+	}
+	c.must(t, "operator", "PATCH", "/api/v1/endpoints/made", `{"enabled": false}`, &struct{}{})
+	body, _ := o.await(t, "/ops", "posthorn.endpoint.disabled")
+	var about aboutEndpoint
+	if err := json.Unmarshal(body, &about); err != nil || about.Endpoint.Name != "made" || about.Reason != "it was disabled through the API" {
+		t.Errorf("%s: %v", body, err)
+	}
+}
+
 // TestAnnouncerIsBoundedWhileTheDatabaseIsAway has more happen than waits, and
 // ends all the same.
 func TestAnnouncerIsBoundedWhileTheDatabaseIsAway(t *testing.T) {
