@@ -2,9 +2,7 @@ package relay
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"slices"
@@ -67,7 +65,8 @@ func (c *control) Endpoints(ctx context.Context, who *admin.Caller, removed bool
 	if err != nil {
 		return nil, err
 	}
-	return o.Endpoints(ctx, removed)
+	list, err := o.Endpoints(ctx, removed)
+	return endpointsOf(who.Tenant, list), err
 }
 
 // Pause implements admin.Control.
@@ -94,24 +93,29 @@ func (c *control) List(ctx context.Context, who *admin.Caller, f DeliveryFilter)
 	if err != nil {
 		return nil, err
 	}
+	f.Scope = who.Tenant
 	return o.List(ctx, f)
 }
 
 // Show implements admin.Control.
 func (c *control) Show(ctx context.Context, who *admin.Caller, id uuid.UUID) (*DeliveryDetail, error) {
-	o, cfg, err := c.operator()
+	o, _, err := c.operator()
 	if err != nil {
+		return nil, err
+	}
+	if err := o.reach(ctx, who, id); err != nil {
 		return nil, err
 	}
 	d, err := o.Show(ctx, id)
 	if err != nil {
 		return nil, err
 	}
+	if err := o.directory.refresh(ctx); err != nil {
+		return nil, err
+	}
 	mask := strings.NewReplacer() // the endpoint may be gone
-	for i := range o.endpoints {
-		if o.endpoints[i].ID == d.EndpointID {
-			mask = maskOf(&cfg.Endpoints[i])
-		}
+	if e := o.directory.get(d.EndpointID); e != nil {
+		mask = maskOf(e.config)
 	}
 	if r := d.Request; r != nil {
 		if r.Body != nil {
@@ -136,6 +140,9 @@ func (c *control) Retry(ctx context.Context, who *admin.Caller, id uuid.UUID) (a
 	if err != nil {
 		return false, err
 	}
+	if err := o.reach(ctx, who, id); err != nil {
+		return false, err
+	}
 	return o.Retry(ctx, id, who.Actor())
 }
 
@@ -145,21 +152,25 @@ func (c *control) Test(ctx context.Context, who *admin.Caller, endpoint, eventTy
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(o.endpoints, func(ep ledger.Endpoint) bool { return ep.Name == endpoint })
-	if i < 0 {
-		i = slices.IndexFunc(o.endpoints, func(ep ledger.Endpoint) bool { return strings.EqualFold(ep.ID.String(), endpoint) })
+	if err := o.look(ctx); err != nil {
+		return nil, err
 	}
-	if i < 0 {
-		return nil, fmt.Errorf("test endpoint %s: %w in the configuration", endpoint, ErrUnknownEndpoint)
+	e, err := o.directory.find(endpoint, who.Tenant)
+	if err != nil {
+		return nil, fmt.Errorf("send a test: %w", err)
 	}
-	r, err := SendTest(ctx, cfg, c.version, Sample{Endpoint: cfg.Endpoints[i].Name, Type: eventType, Payload: payload})
+	ep, err := e.usable()
+	if err != nil {
+		return nil, err
+	}
+	r, err := sendTest(ctx, cfg, ep, c.version, Sample{Endpoint: ep.Name, Type: eventType, Payload: payload})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, err
 		}
 		return nil, ledger.Refused("nothing was sent: %v", err)
 	}
-	mask := maskOf(&cfg.Endpoints[i])
+	mask := maskOf(ep)
 	out := &admin.TestResult{
 		OK: r.Err == nil, Status: r.Status, Delivery: r.Delivery, Type: r.Type, Method: r.Method, URL: r.URL, Headers: r.Header,
 		Body: mask.Replace(string(r.Body)), Response: mask.Replace(string(r.Response)),
@@ -178,16 +189,7 @@ func (c *control) Test(ctx context.Context, who *admin.Caller, endpoint, eventTy
 
 // Catalogue implements admin.Control.
 func (c *control) Catalogue() []admin.EventType {
-	cfg, schemas := c.running()
-	list := make([]admin.EventType, len(cfg.Events))
-	for i := range cfg.Events {
-		e := &cfg.Events[i]
-		list[i] = admin.EventType{Type: e.Type, Group: e.Group, Title: e.Title, Example: json.RawMessage(e.Example)}
-		if text := schemas[e.Type]; json.Valid([]byte(text)) {
-			list[i].Schema = json.RawMessage(text)
-		}
-	}
-	return list
+	return catalogueOf(c.running())
 }
 
 const masked = "***"
@@ -239,41 +241,4 @@ func maskOf(ep *config.Endpoint) *strings.Replacer {
 		}
 	}
 	return strings.NewReplacer(pairs...)
-}
-
-// newAPI makes the HTTP API of the configuration that the relay begins with.
-// Without tokens it refuses everything, and there is no control.
-func (r *Relay) newAPI(first *config.Config) error {
-	tokens, err := apiTokens(first)
-	if err != nil {
-		return err
-	}
-	if len(tokens) > 0 {
-		r.control, err = newControl(first, r.version, r.snapshot, func() (*config.Config, map[string]string) {
-			if c := r.chains.Load(); c != nil {
-				return c.cfg, c.schemas
-			}
-			return first, nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	r.api, err = admin.NewAPI(admin.APIOptions{
-		Control: r.control, Snapshot: r.snapshot, Tokens: tokens, Listen: first.HTTP.Listen, Hosts: first.HTTP.Hosts, Version: r.version, Logger: r.logger,
-	})
-	return err
-}
-
-// apiTokens returns the configuration's tokens as the API keeps them.
-func apiTokens(cfg *config.Config) ([]admin.Token, error) {
-	var list []admin.Token
-	for _, t := range cfg.HTTP.Tokens {
-		role, err := admin.ParseRole(t.Role)
-		if err != nil {
-			return nil, fmt.Errorf("http.tokens: %w", err)
-		}
-		list = append(list, admin.Token{Name: t.Name, Role: role, Hash: sha256.Sum256([]byte(t.Token.Reveal()))})
-	}
-	return list, nil
 }

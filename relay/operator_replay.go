@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/google/uuid"
 
@@ -18,31 +17,18 @@ func (o *Operator) PreviewReplay(ctx context.Context, r ReplayRequest) (*ReplayP
 }
 
 // StartReplay begins to make deliveries again, which the active relay does over
-// time, with or without this process. actor stands in the audit.
+// time, with or without this process. An endpoint that there is not is
+// ErrUnknownEndpoint. actor stands in the audit.
 func (o *Operator) StartReplay(ctx context.Context, r ReplayRequest, actor Actor) (*Replay, error) {
-	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
-		return nil, hinted(err)
+	if err := o.look(ctx); err != nil {
+		return nil, err
 	}
 	if r.Endpoint != "" {
-		if err := o.knows(ctx, r.Endpoint); err != nil {
+		if _, err := o.directory.find(r.Endpoint, r.Scope); err != nil {
 			return nil, err
 		}
 	}
 	return o.ledger.StartReplay(ctx, r, actor)
-}
-
-// knows returns ErrUnknownEndpoint for an endpoint that nobody knows.
-func (o *Operator) knows(ctx context.Context, endpoint string) error {
-	list, err := o.Endpoints(ctx, true)
-	if err != nil {
-		return err
-	}
-	for i := range list {
-		if list[i].Name == endpoint || list[i].ID.String() == endpoint {
-			return nil
-		}
-	}
-	return fmt.Errorf("endpoint %s: %w", endpoint, ErrUnknownEndpoint)
 }
 
 // Replays returns the newest replays, those that a list has after before.

@@ -12,6 +12,7 @@ import (
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 	"github.com/posthorn/posthorn/relay/internal/route"
 	"github.com/posthorn/posthorn/relay/internal/tail"
+	"github.com/posthorn/posthorn/transforms"
 )
 
 // The rhythm of replays, and how many rows of the outbox are listed at once.
@@ -80,6 +81,9 @@ func (r *replayer) step(ctx context.Context, job *ledger.Replay, at *replaying) 
 	rate := max(1, min(job.Request.Rate, ledger.MaxReplayRate))
 	most := max(1, min(rate/replaySteps, maxReplaying))
 	var more bool
+	if err := r.operator.look(ctx); err != nil {
+		return replayAgain, nil //nolint:nilerr // whoever cannot reach the ledger says so
+	}
 	if job.Listed {
 		most, more, err = r.stepRows(ctx, job, at, most)
 	} else {
@@ -107,7 +111,10 @@ func (r *replayer) step(ctx context.Context, job *ledger.Replay, at *replaying) 
 // replay's endpoint had any. It returns how many.
 func (r *replayer) stepRows(ctx context.Context, job *ledger.Replay, at *replaying, most int) (made int, more bool, err error) {
 	step := &ledger.MissedRows{ID: job.ID, At: *job.RowsUntil, Last: true}
-	ep, wants := r.wanting(job)
+	ep, wants, err := r.wanting(job)
+	if err != nil {
+		return 0, false, err
+	}
 	if wants == nil {
 		return 0, false, r.ledger.StepRows(ctx, step)
 	}
@@ -126,7 +133,7 @@ func (r *replayer) stepRows(ctx context.Context, job *ledger.Replay, at *replayi
 		case err != nil:
 			step.Skipped++
 		case wanted:
-			step.Records = append(step.Records, r.missed(ep, e))
+			step.Records = append(step.Records, missed(ep, e))
 		}
 	}
 	return len(step.Records), !step.Last, r.ledger.StepRows(ctx, step)
@@ -161,29 +168,32 @@ func (r *replayer) nextRows(ctx context.Context, job *ledger.Replay, at *replayi
 }
 
 // missed returns the record of a delivery that an endpoint has not had.
-func (r *replayer) missed(ep *ledger.Endpoint, e *event.Event) *ledger.Record {
+func missed(ep *entry, e *event.Event) *ledger.Record {
 	record := &ledger.Record{ID: event.DeliveryID(e.ID, ep.ID), Endpoint: ep.ID, Event: e, State: ledger.Pending, Reason: "replayed"}
-	if hash, ok := e.KeyHash(); ok && r.operator.ordered[ep.ID] {
+	if hash, ok := e.KeyHash(); ok && ep.config.Ordering == "key" {
 		record.KeyHash = &hash
 	}
 	return record
 }
 
 // wanting returns a replay's endpoint and what tells whether it wants an event;
-// nil when it gets none: it is unknown, disabled, or another tenant's.
-func (r *replayer) wanting(job *ledger.Replay) (*ledger.Endpoint, func(*event.Event) (bool, error)) {
-	for i := range r.operator.endpoints {
-		ep := &r.operator.endpoints[i]
-		if ep.Name != job.Request.Endpoint && ep.ID.String() != job.Request.Endpoint || job.Request.Scope != "" && ep.Tenant != job.Request.Scope {
-			continue
-		}
-		for _, candidate := range r.relay.endpoints.routes {
-			if candidate.ID == ep.ID {
-				return ep, func(e *event.Event) (bool, error) { return route.Match(candidate, e) }
-			}
+// nil when it gets none: it is unknown, disabled, broken, or another tenant's.
+func (r *replayer) wanting(job *ledger.Replay) (*entry, func(*event.Event) (bool, error), error) {
+	ep, err := r.operator.directory.find(job.Request.Endpoint, job.Request.Scope)
+	var refused *ledger.RefusedError
+	switch {
+	case errors.Is(err, ErrUnknownEndpoint), errors.As(err, &refused), err == nil && (!ep.Enabled || ep.defined != nil && ep.defined.broken != ""):
+		return nil, nil, nil
+	case err != nil:
+		return nil, nil, err
+	}
+	rules := route.Endpoint{ID: ep.ID, Tenant: ep.Tenant, Patterns: patterns(ep.config)}
+	if ep.config.Filter != "" {
+		if rules.Filter, err = transforms.ParseFilter(ep.config.Filter); err != nil {
+			return nil, nil, err
 		}
 	}
-	return nil, nil
+	return ep, func(e *event.Event) (bool, error) { return route.Match(rules, e) }, nil
 }
 
 // asksFor reports whether a request is about an event.

@@ -40,10 +40,10 @@ type span struct {
 	before *admin.Totals // at its beginning
 }
 
-// sample keeps what was counted, over and over, and at the end of the session. It
-// reads the counters that there are for metrics: nothing is counted for it.
-func (s *session) sample(ctx context.Context) error {
-	begin := s.relay.metrics.Totals()
+// sample keeps what was counted since begin, over and over, and at the end of the
+// session. It reads the counters that there are for metrics: nothing is counted
+// for it.
+func (s *session) sample(ctx context.Context, begin *admin.Totals) error {
 	spans := []*span{{length: ledger.SpanShort}, {length: ledger.SpanMiddle}, {length: ledger.SpanLong}}
 	for _, p := range spans {
 		p.began, p.before = time.Now(), begin

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -24,9 +25,7 @@ import (
 type APIOptions struct {
 	Control  Control
 	Snapshot func() Snapshot
-	Tokens   []Token  // none: every request is refused
-	Listen   string   // the address that is listened on, as host:port
-	Hosts    []string // further hosts that requests may be for, without port
+	Access   *Access
 	Version  string
 	Logger   *slog.Logger
 
@@ -38,13 +37,13 @@ type APIOptions struct {
 // has a token.
 type API struct {
 	APIOptions
-	hosts    hosts
-	people   people
 	mux      *http.ServeMux // the operations
 	huma     huma.API
 	document []byte
 	busy     chan struct{} // holds one for each request that is worked on
 	testing  chan struct{} // holds one for each test that is sent
+
+	listeners listeners
 }
 
 // Bounds of what the API takes on. Lists and their pages have their own.
@@ -66,8 +65,7 @@ const apiPrefix = "/api/v1"
 // NewAPI returns the API for its options.
 func NewAPI(o APIOptions) (*API, error) {
 	a := &API{
-		APIOptions: o, hosts: newHosts(o.Listen, o.Hosts), people: newPeople(o.Tokens, o.Logger), mux: http.NewServeMux(),
-		busy: make(chan struct{}, maxBusy), testing: make(chan struct{}, maxTests),
+		APIOptions: o, mux: http.NewServeMux(), busy: make(chan struct{}, maxBusy), testing: make(chan struct{}, maxTests),
 	}
 	a.bodyWithin = cmp.Or(a.bodyWithin, 10*time.Second)
 	// Not huma.DefaultConfig: its routes for documents, schemas and a page with
@@ -81,7 +79,7 @@ func NewAPI(o APIOptions) (*API, error) {
 			},
 			Components: &huma.Components{
 				Schemas:         huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
-				SecuritySchemes: map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "A token of http.tokens; the role that an operation lists is the least that it takes."}},
+				SecuritySchemes: map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "A token of http.tokens, or a portal token; the role that an operation lists is the least that it takes."}},
 			},
 		},
 		Formats:                      map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
@@ -90,10 +88,13 @@ func NewAPI(o APIOptions) (*API, error) {
 		Transformers:                 []huma.Transformer{withoutValues},
 	})
 	a.endpointOperations()
+	a.definitionOperations()
 	a.deliveryOperations()
 	a.replayOperations()
 	a.statsOperations()
 	a.relayOperations()
+	a.accessOperations()
+	a.liveOperations()
 	a.mux.HandleFunc("/", a.noSuchOperation)
 	var err error
 	if a.document, err = json.Marshal(a.huma.OpenAPI()); err != nil {
@@ -105,15 +106,10 @@ func NewAPI(o APIOptions) (*API, error) {
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	harden(w.Header())
+	denied := a.Access.admit(r)
 	switch {
-	case !a.hosts.allow(r.Host):
-		refuse(w, http.StatusMisdirectedRequest, "the Host header names none of this relay's hosts: http.hosts in its configuration lists more")
-	case len(a.Tokens) == 0:
-		refuse(w, http.StatusNotFound, "the API is off: the relay's configuration has no http.tokens")
-	case len(r.RequestURI) > maxURI:
-		refuse(w, http.StatusRequestURITooLong, fmt.Sprintf("path and query may have %d bytes", maxURI))
-	case changes(r) && !sameOrigin(r):
-		refuse(w, http.StatusForbidden, "the Origin header names another host: pages of other hosts may change nothing")
+	case denied != nil:
+		denied.write(w)
 	case r.URL.Path == "/api/openapi.json" && !changes(r):
 		w.Header().Set("Content-Type", "application/openapi+json")
 		_, _ = w.Write(a.document)
@@ -122,9 +118,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveKnown serves who has a token.
+// serveKnown serves who is known.
 func (a *API) serveKnown(w http.ResponseWriter, r *http.Request) {
-	who, denied := a.people.know(r)
+	who, denied := a.Access.know(r)
 	if denied != nil {
 		denied.write(w)
 		return
@@ -134,7 +130,8 @@ func (a *API) serveKnown(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	select {
 	case a.busy <- struct{}{}:
-		defer func() { <-a.busy }()
+		who.done = sync.OnceFunc(func() { <-a.busy })
+		defer who.done()
 	case <-ctx.Done():
 		w.Header().Set("Retry-After", "5")
 		refuse(w, http.StatusServiceUnavailable, "too many requests are being worked on")
@@ -146,7 +143,7 @@ func (a *API) serveKnown(w http.ResponseWriter, r *http.Request) {
 // noSuchOperation answers for what has no operation, or not by this method.
 func (a *API) noSuchOperation(w http.ResponseWriter, r *http.Request) {
 	var allowed []string
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
 		other := *r
 		other.Method = method
 		if _, pattern := a.mux.Handler(&other); pattern != "/" {
@@ -166,9 +163,11 @@ type operation struct {
 	id, method, path string
 	summary, doc     string
 	role             Role  // the least
+	portal           bool  // whether a tenant may use it: what it does is bounded to the tenant's own
 	body             int64 // most bytes of the request's; 0 for smallBody
 	within           time.Duration
-	errors           []int // beside those that every operation has
+	errors           []int          // beside those that every operation has
+	answer           *huma.Response // of a success; nil: what it does shows
 }
 
 // register adds an operation, which do answers. Its errors become problems.
@@ -181,10 +180,17 @@ func register[I, O any](a *API, o operation, do func(context.Context, *Caller, *
 		errs = append(errs, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
 	slices.Sort(errs)
+	if o.portal {
+		o.doc += " A portal token may use it, for what is its tenant's."
+	}
+	responses := map[string]*huma.Response{}
+	if o.answer != nil {
+		responses[strconv.Itoa(http.StatusOK)] = o.answer
+	}
 	huma.Register(a.huma, huma.Operation{
-		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.doc,
+		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.doc, Responses: responses,
 		Security: []map[string][]string{{"token": {o.role.String()}}}, Errors: slices.Compact(errs),
-		MaxBodyBytes: max(o.body, smallBody), BodyReadTimeout: a.bodyWithin, Middlewares: huma.Middlewares{a.require(o.role)},
+		MaxBodyBytes: max(o.body, smallBody), BodyReadTimeout: a.bodyWithin, Middlewares: huma.Middlewares{a.require(o)},
 	}, func(ctx context.Context, in *I) (*O, error) {
 		who := callerOf(ctx)
 		within := max(o.within, answerWithin)
@@ -203,14 +209,18 @@ func register[I, O any](a *API, o operation, do func(context.Context, *Caller, *
 	})
 }
 
-// require returns what lets only those with a role, or one above it, pass.
-func (a *API) require(role Role) func(huma.Context, func(huma.Context)) {
+// require returns what lets only those pass who may use an operation.
+func (a *API) require(o operation) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
-		if who := callerOf(ctx.Context()); who.Role < role {
-			_ = huma.WriteErr(a.huma, ctx, http.StatusForbidden, fmt.Sprintf("this takes the role %s; the token's is %s", role, who.Role))
-			return
+		who := callerOf(ctx.Context())
+		switch {
+		case who.Role < o.role:
+			_ = huma.WriteErr(a.huma, ctx, http.StatusForbidden, fmt.Sprintf("this takes the role %s; the token's is %s", o.role, who.Role))
+		case who.Tenant != "" && !o.portal:
+			_ = huma.WriteErr(a.huma, ctx, http.StatusForbidden, "this is not for a tenant's portal")
+		default:
+			next(ctx)
 		}
-		next(ctx)
 	}
 }
 
@@ -219,12 +229,17 @@ func (a *API) require(role Role) func(huma.Context, func(huma.Context)) {
 func (a *API) problem(ctx context.Context, id string, err error) error {
 	var known huma.StatusError
 	var refused *ledger.RefusedError
+	var wrong *InvalidError
 	switch {
 	case errors.As(err, &known):
 		return err
 	case errors.Is(err, ledger.ErrUnknownEndpoint), errors.Is(err, ledger.ErrUnknownDelivery), errors.Is(err, ledger.ErrUnknownReplay):
 		return huma.Error404NotFound(err.Error())
-	case errors.Is(err, ledger.ErrConfigured), errors.As(err, &refused):
+	case errors.As(err, &wrong):
+		return wrong.problem()
+	case errors.Is(err, ledger.ErrOtherRequest):
+		return invalid("header.Idempotency-Key", err.Error())
+	case errors.Is(err, ledger.ErrConfigured), errors.Is(err, ledger.ErrChanged), errors.As(err, &refused):
 		return huma.Error409Conflict(err.Error())
 	case errors.Is(ctx.Err(), context.Canceled): // nobody waits for an answer
 		return huma.Error503ServiceUnavailable("the request was cancelled, or the relay stops")
@@ -265,11 +280,6 @@ type denial struct {
 }
 
 func (d *denial) write(w http.ResponseWriter) {
-	if d.challenge != "" {
-		w.Header().Set("WWW-Authenticate", d.challenge)
-	}
-	if d.retryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int((d.retryAfter+time.Second-1)/time.Second)))
-	}
+	d.headers(w.Header())
 	refuse(w, d.status, d.detail)
 }

@@ -99,16 +99,16 @@ type retryOutput struct{ Body retried }
 
 func (a *API) deliveryOperations() {
 	register(a, operation{
-		id: "list-deliveries", method: http.MethodGet, path: "/deliveries", role: Viewer,
+		id: "list-deliveries", method: http.MethodGet, path: "/deliveries", role: Viewer, portal: true,
 		summary: "List deliveries", doc: "Deliveries that are pending and that are final, the newest event's first.",
 	}, a.listDeliveries)
 	register(a, operation{
-		id: "show-delivery", method: http.MethodGet, path: "/deliveries/{id}", role: Viewer,
+		id: "show-delivery", method: http.MethodGet, path: "/deliveries/{id}", role: Viewer, portal: true,
 		summary: "Show a delivery", doc: "A delivery with its attempts. What was sent and answered is shown to operators only.",
 		errors: []int{http.StatusNotFound},
 	}, a.showDelivery)
 	register(a, operation{
-		id: "retry-delivery", method: http.MethodPost, path: "/deliveries/{id}/retry", role: Operator,
+		id: "retry-delivery", method: http.MethodPost, path: "/deliveries/{id}/retry", role: Operator, portal: true,
 		summary: "Retry a delivery", doc: "Makes one more attempt, of a delivery that is final or of one that is pending, now: with the same id and, where the ledger has it, the same request.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, a.retryDelivery)
@@ -138,10 +138,10 @@ func (in *deliveriesInput) filter() (f ledger.Filter, err error) {
 			return f, invalid("query.since", "is a positive duration such as 1h30m")
 		}
 	}
-	if f.From, err = checkTime("query.from", in.From); err != nil {
+	if f.From, err = parseTime("query.from", in.From); err != nil {
 		return f, err
 	}
-	if f.Until, err = checkTime("query.until", in.Until); err != nil {
+	if f.Until, err = parseTime("query.until", in.Until); err != nil {
 		return f, err
 	}
 	f.After, err = readPlaceCursor(deliveryList, in.Cursor)

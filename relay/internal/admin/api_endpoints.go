@@ -18,8 +18,9 @@ type endpointStatus struct {
 	Name          string     `json:"name"`
 	Tenant        string     `json:"tenant,omitempty" doc:"Whose events it gets; absent: every tenant's."`
 	URL           string     `json:"url" doc:"Without credentials."`
+	Origin        string     `json:"origin" enum:"configuration,api" doc:"Where it is defined, and can be changed."`
 	State         string     `json:"state" enum:"enabled,paused,disabled,removed"`
-	By            string     `json:"state_by" enum:"configuration,operator,relay" doc:"Who set the state."`
+	By            string     `json:"state_by" enum:"configuration,operator,relay" doc:"Who set the state; configuration also where the API's document did."`
 	Reason        string     `json:"reason,omitempty" doc:"Of the state."`
 	Since         *time.Time `json:"since,omitempty" doc:"When the state was set; absent while no relay ran with the endpoint."`
 	Failing       bool       `json:"failing" doc:"Whether first attempts are parked until one succeeds."`
@@ -37,7 +38,7 @@ type turned struct {
 	Name    string    `json:"name"`
 	State   string    `json:"state" enum:"enabled,paused"`
 	Was     string    `json:"was" enum:"enabled,paused,disabled" doc:"The state before."`
-	By      string    `json:"state_by" enum:"configuration,operator,relay" doc:"Who set the state."`
+	By      string    `json:"state_by" enum:"configuration,operator,relay" doc:"Who set the state; configuration also where the API's document did."`
 	Reason  string    `json:"reason,omitempty" doc:"Of the state."`
 	Since   time.Time `json:"since" doc:"When the state was set."`
 	Changed bool      `json:"changed" doc:"false when there was nothing to do."`
@@ -106,25 +107,25 @@ type endpointsOutput struct{ Body endpointPage }
 
 func (a *API) endpointOperations() {
 	register(a, operation{
-		id: "list-endpoints", method: http.MethodGet, path: "/endpoints", role: Viewer,
+		id: "list-endpoints", method: http.MethodGet, path: "/endpoints", role: Viewer, portal: true,
 		summary: "List endpoints", doc: "Endpoints by name, with their health and what waits for them.",
 	}, a.listEndpoints)
 	register(a, operation{
-		id: "pause-endpoint", method: http.MethodPost, path: "/endpoints/{name}/pause", role: Operator,
+		id: "pause-endpoint", method: http.MethodPost, path: "/endpoints/{name}/pause", role: Operator, portal: true,
 		summary: "Pause an endpoint", doc: "Parks the events of an endpoint until it is resumed; the running relay notices within a second or two. One that is paused already stays so, with the new reason if one is given.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, who *Caller, in *turnInput) (*turnOutput, error) {
 		return in.turn(ctx, who, a.Control.Pause)
 	})
 	register(a, operation{
-		id: "resume-endpoint", method: http.MethodPost, path: "/endpoints/{name}/resume", role: Operator,
+		id: "resume-endpoint", method: http.MethodPost, path: "/endpoints/{name}/resume", role: Operator, portal: true,
 		summary: "Resume an endpoint", doc: "Lets an endpoint that is paused, or answered 410 Gone, have its events again, what was parked first, and forgets its failures.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, who *Caller, in *turnInput) (*turnOutput, error) {
 		return in.turn(ctx, who, a.Control.Resume)
 	})
 	register(a, operation{
-		id: "test-endpoint", method: http.MethodPost, path: "/endpoints/{name}/test", role: Operator, body: maxPayload, within: testWithin,
+		id: "test-endpoint", method: http.MethodPost, path: "/endpoints/{name}/test", role: Operator, portal: true, body: maxPayload, within: testWithin,
 		summary: "Send a test to an endpoint", doc: "Sends one request in the way that every delivery is sent, marked by the header Posthorn-Test, and waits for what comes of it. The ledger is not touched. A conflict says why nothing was sent.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, a.testEndpoint)
@@ -141,13 +142,16 @@ func (a *API) listEndpoints(ctx context.Context, who *Caller, in *endpointsInput
 	}
 	out := &endpointsOutput{endpointPage{Endpoints: []endpointStatus{}, Next: next}}
 	for i := range part {
-		s := &part[i]
-		out.Body.Endpoints = append(out.Body.Endpoints, endpointStatus{
-			ID: s.ID, Name: s.Name, Tenant: s.Tenant, URL: s.URL, State: string(s.State), By: s.By, Reason: s.Reason, Since: s.Since,
-			Failing: s.Failing, Failures: s.Failures, FailingSince: s.FailingSince, Pending: s.Pending, PendingMore: s.PendingMore, OldestPending: s.OldestPending, NextDue: s.NextDue,
-		})
+		out.Body.Endpoints = append(out.Body.Endpoints, statusOf(&part[i]))
 	}
 	return out, nil
+}
+
+func statusOf(s *ledger.EndpointStatus) endpointStatus {
+	return endpointStatus{
+		ID: s.ID, Name: s.Name, Tenant: s.Tenant, URL: s.URL, Origin: s.Origin, State: string(s.State), By: s.By, Reason: s.Reason, Since: s.Since,
+		Failing: s.Failing, Failures: s.Failures, FailingSince: s.FailingSince, Pending: s.Pending, PendingMore: s.PendingMore, OldestPending: s.OldestPending, NextDue: s.NextDue,
+	}
 }
 
 // maxReason bounds a reason, in bytes.

@@ -28,6 +28,7 @@ const (
 	deliveryList = 'd' // then microseconds since 1970 and the delivery's id
 	endpointList = 'e' // then the endpoint's name, NUL and id
 	eventList    = 't' // then the event's type
+	auditList    = 'a' // then the entry's id
 	replayList   = 'r' // then microseconds since 1970 and the replay's id
 )
 
@@ -119,8 +120,16 @@ func checkID(field, text string) (uuid.UUID, error) {
 	return id, nil
 }
 
-// checkTime returns the time that text, as in RFC 3339, is: zero for "".
-func checkTime(field, text string) (time.Time, error) {
+// checkTime returns the problem of a time that Postgres does not know.
+func checkTime(field string, at time.Time) error {
+	if !at.IsZero() && (at.Year() < 1 || at.Year() > 9999) {
+		return invalid(field, "is a time of the years 1 to 9999")
+	}
+	return nil
+}
+
+// parseTime returns the time that text, as in RFC 3339, is: zero for "".
+func parseTime(field, text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}

@@ -81,7 +81,7 @@ type retriedMany struct {
 
 func (a *API) replayOperations() {
 	register(a, operation{
-		id: "preview-replay", method: http.MethodPost, path: "/replays/preview", role: Operator,
+		id: "preview-replay", method: http.MethodPost, path: "/replays/preview", role: Operator, portal: true,
 		summary: "Count what a replay would make again", doc: "Changes nothing.",
 	}, func(ctx context.Context, who *Caller, in *replayInput) (*previewOutput, error) {
 		p, err := a.preview(ctx, who, &in.Body, nil)
@@ -91,7 +91,7 @@ func (a *API) replayOperations() {
 		return &previewOutput{*p}, nil
 	})
 	register(a, operation{
-		id: "start-replay", method: http.MethodPost, path: "/replays", role: Operator,
+		id: "start-replay", method: http.MethodPost, path: "/replays", role: Operator, portal: true,
 		summary: "Make many deliveries again", doc: "The active relay makes them pending again at the rate, in the order of their commits, and goes on after an interruption where it was. Deliveries keep their ids, and what was kept of their requests, unless new ids are asked for.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, who *Caller, in *replayInput) (*replayOutput, error) {
@@ -102,23 +102,23 @@ func (a *API) replayOperations() {
 		return &replayOutput{*r}, nil
 	})
 	register(a, operation{
-		id: "list-replays", method: http.MethodGet, path: "/replays", role: Viewer,
+		id: "list-replays", method: http.MethodGet, path: "/replays", role: Viewer, portal: true,
 		summary: "List replays", doc: "The newest first.",
 	}, a.listReplays)
 	register(a, operation{
-		id: "show-replay", method: http.MethodGet, path: "/replays/{id}", role: Viewer,
+		id: "show-replay", method: http.MethodGet, path: "/replays/{id}", role: Viewer, portal: true,
 		summary: "Show a replay", doc: "How far it has come.", errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, who *Caller, in *replayPath) (*replayOutput, error) {
 		return in.answer(ctx, who, a.Control.Replay)
 	})
 	register(a, operation{
-		id: "cancel-replay", method: http.MethodPost, path: "/replays/{id}/cancel", role: Operator,
+		id: "cancel-replay", method: http.MethodPost, path: "/replays/{id}/cancel", role: Operator, portal: true,
 		summary: "Cancel a replay", doc: "Ends it where it is: what it made pending is sent. One that is over stays as it is.", errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, who *Caller, in *replayPath) (*replayOutput, error) {
 		return in.answer(ctx, who, a.Control.CancelReplay)
 	})
 	register(a, operation{
-		id: "retry-deliveries", method: http.MethodPost, path: "/deliveries/retry", role: Operator,
+		id: "retry-deliveries", method: http.MethodPost, path: "/deliveries/retry", role: Operator, portal: true,
 		summary: "Retry deliveries by filter", doc: "A replay of what failed for good, unless other states are named.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, a.retryDeliveries)
@@ -203,10 +203,10 @@ func (b *ReplayBody) request(states []ledger.State) (r ledger.ReplayRequest, err
 			return r, err
 		}
 	}
-	if r.From, err = checkTime("body.from", b.From); err != nil {
+	if r.From, err = parseTime("body.from", b.From); err != nil {
 		return r, err
 	}
-	if r.Until, err = checkTime("body.until", b.Until); err != nil {
+	if r.Until, err = parseTime("body.until", b.Until); err != nil {
 		return r, err
 	}
 	if !r.Until.IsZero() && !r.From.Before(r.Until) {

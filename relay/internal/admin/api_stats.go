@@ -59,7 +59,7 @@ const (
 
 func (a *API) statsOperations() {
 	register(a, operation{
-		id: "show-stats", method: http.MethodGet, path: "/stats", role: Viewer,
+		id: "show-stats", method: http.MethodGet, path: "/stats", role: Viewer, portal: true,
 		summary: "Show figures now and over time", doc: "From what the active relay kept of its counters; for as long as the ledger keeps deliveries.",
 		errors: []int{http.StatusNotFound},
 	}, a.showStats)
@@ -71,10 +71,10 @@ func (in *statsInput) query(now time.Time, partly bool) (q ledger.StatsQuery, er
 	if err := checkText("query.endpoint", in.Endpoint); err != nil {
 		return q, err
 	}
-	if q.From, err = checkTime("query.from", in.From); err != nil {
+	if q.From, err = parseTime("query.from", in.From); err != nil {
 		return q, err
 	}
-	if q.Until, err = checkTime("query.until", in.Until); err != nil {
+	if q.Until, err = parseTime("query.until", in.Until); err != nil {
 		return q, err
 	}
 	if q.Until.IsZero() {

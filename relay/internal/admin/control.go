@@ -14,10 +14,22 @@ import (
 // returned holds no secret and no URL's credentials, unless it says so.
 type Control interface {
 	EndpointControl
+	DefinitionControl
 	DeliveryControl
+	AuditControl
 	ReplayControl
 	StatsControl
 	Catalogue() []EventType
+	// Once calls do for the first request with a key, and answers those that
+	// follow within a day with what it returned. The same key with another request
+	// is ledger.ErrOtherRequest. What failed may be tried again.
+	Once(ctx context.Context, who *Caller, r OnceRequest, do func(context.Context) ([]byte, error)) ([]byte, error)
+}
+
+// OnceRequest is a request with an Idempotency-Key.
+type OnceRequest struct {
+	Operation, Key string
+	Request        []byte // all that the answer depends on
 }
 
 // EndpointControl is Control's part for endpoints, which are given by name or id.
@@ -35,6 +47,13 @@ type DeliveryControl interface {
 	List(ctx context.Context, who *Caller, f ledger.Filter) ([]ledger.Delivery, error)
 	Show(ctx context.Context, who *Caller, id uuid.UUID) (*ledger.Detail, error)
 	Retry(ctx context.Context, who *Caller, id uuid.UUID) (again bool, err error)
+}
+
+// AuditControl is Control's part for the audit.
+type AuditControl interface {
+	// Audit returns the entries that match f, the newest first. A tenant is not
+	// told who of the host's people did something, nor from where.
+	Audit(ctx context.Context, who *Caller, f ledger.AuditFilter) ([]ledger.AuditEntry, error)
 }
 
 // ReplayControl is Control's part for making many deliveries again, which the

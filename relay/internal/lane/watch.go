@@ -19,6 +19,7 @@ func (l *lane) look(ctx context.Context, now time.Time) {
 		l.pace.skip(now)
 	}
 	l.recordHealth(ctx, now)
+	l.tellHealth(now)
 	l.settleOld(ctx, now)
 	for before := -1; l.workers > before && l.workers < l.ready.len(); {
 		before = l.workers
@@ -129,7 +130,7 @@ func (l *lane) rawBytes() (fresh, stored int64) {
 func (l *lane) spill(ctx context.Context, why string) {
 	if !l.overflow {
 		l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "endpoint overflows, its deliveries are parked",
-			slog.String("endpoint", l.ep.Name), slog.Int("waiting", l.waits), slog.String("why", why))
+			slog.String("endpoint", l.ep().Name), slog.Int("waiting", l.waits), slog.String("why", why))
 	}
 	l.overflow = true
 	l.expelAll("overflow")

@@ -111,9 +111,13 @@ func (l *Ledger) retry(ctx context.Context, tx pgx.Tx, r Retry, f *finished) (ag
 	if err != nil {
 		return false, err
 	}
+	tenant, err := tenantOf(ctx, tx, endpoint)
+	if err != nil {
+		return false, err
+	}
 	b := &pgx.Batch{}
 	b.Queue(sqlTouch, endpoint)
-	r.Actor.queue(b, "delivery.retry", r.ID.String(), map[string]any{"was": state, "rendered_again": again})
+	r.Actor.queue(b, Entry{Action: "delivery.retry", Subject: r.ID.String(), Tenant: tenant, Detail: map[string]any{"was": state, "rendered_again": again}})
 	return again, tx.SendBatch(ctx, b).Close()
 }
 

@@ -164,7 +164,9 @@ func (l *Ledger) StartReplay(ctx context.Context, r ReplayRequest, actor Actor) 
 		if tag.RowsAffected() == 0 {
 			return Refused("%d replays run already: wait, or cancel one", maxReplays)
 		}
-		return actor.record(ctx, tx, "replay.start", id.String(), map[string]any{"request": json.RawMessage(text), "deliveries": p.Total, "more": p.More})
+		return actor.record(ctx, tx, Entry{
+			Action: "replay.start", Subject: id.String(), Tenant: r.Scope, Detail: map[string]any{"request": json.RawMessage(text), "deliveries": p.Total, "more": p.More},
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start a replay: %w", err)
@@ -263,7 +265,7 @@ func (l *Ledger) CancelReplay(ctx context.Context, id uuid.UUID, scope string, a
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
-		return actor.record(ctx, tx, "replay.cancel", id.String(), nil)
+		return actor.record(ctx, tx, Entry{Action: "replay.cancel", Subject: id.String(), Tenant: scope})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cancel replay %s: %w", id, err)

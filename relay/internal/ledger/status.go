@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -26,7 +27,14 @@ type EndpointStatus struct {
 	PendingMore   bool          `json:"pending_more,omitempty"`   // there are more than were counted
 	OldestPending *time.Time    `json:"oldest_pending,omitempty"` // commit time of the oldest one's event; nil without
 	NextDue       *time.Time    `json:"next_due,omitempty"`       // when the first may be sent; nil when none may
+	Origin        string        `json:"origin"`                   // OfConfiguration or OfAPI
 }
+
+// Where an endpoint is defined, as operators see it.
+const (
+	OfConfiguration = "configuration"
+	OfAPI           = "api"
+)
 
 // Waiting returns how many are pending, for people: 10000+ where that is as far
 // as they were counted.
@@ -51,7 +59,8 @@ const sqlStatuses = `SELECT e.id, e.name, coalesce(e.tenant, ''), e.url, e.state
   e.failing, e.failures, e.failing_since,
   (SELECT count(*) FROM (SELECT FROM posthorn.pending p WHERE p.endpoint_id = e.id LIMIT $2 + 1) AS counted),
   (SELECT p.created_at FROM posthorn.pending p WHERE p.endpoint_id = e.id ORDER BY p.created_at LIMIT 1),
-  (SELECT p.due_at FROM posthorn.pending p WHERE p.endpoint_id = e.id AND p.state = 'pending' AND p.due_at < 'infinity' ORDER BY p.due_at LIMIT 1)
+  (SELECT p.due_at FROM posthorn.pending p WHERE p.endpoint_id = e.id AND p.state = 'pending' AND p.due_at < 'infinity' ORDER BY p.due_at LIMIT 1),
+  CASE WHEN EXISTS (SELECT FROM posthorn.definitions f WHERE f.id = e.id) THEN '` + OfAPI + `' ELSE '` + OfConfiguration + `' END
 FROM posthorn.endpoints e WHERE $1 OR e.state <> 'removed' ORDER BY e.name, e.id`
 
 // Endpoints returns the endpoints that stand in the ledger, by name, with what
@@ -61,22 +70,43 @@ func (l *Ledger) Endpoints(ctx context.Context, removed bool) ([]EndpointStatus,
 	if err != nil {
 		return nil, fmt.Errorf("list endpoints: %w", err)
 	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s EndpointStatus, err error) {
-		err = row.Scan(&s.ID, &s.Name, &s.Tenant, &s.URL, &s.State, &s.By, &s.Reason, &s.Since,
-			&s.Failing, &s.Failures, &s.FailingSince, &s.Pending, &s.OldestPending, &s.NextDue)
-		s.PendingMore, s.Pending = s.Pending > pendingCounted, min(s.Pending, pendingCounted)
-		return s, err
-	})
+	list, err := pgx.CollectRows(rows, scanStatus)
 	if err != nil {
 		return nil, fmt.Errorf("list endpoints: %w", err)
 	}
 	return list, nil
 }
 
+func scanStatus(row pgx.CollectableRow) (s EndpointStatus, err error) {
+	err = row.Scan(&s.ID, &s.Name, &s.Tenant, &s.URL, &s.State, &s.By, &s.Reason, &s.Since,
+		&s.Failing, &s.Failures, &s.FailingSince, &s.Pending, &s.OldestPending, &s.NextDue, &s.Origin)
+	s.PendingMore, s.Pending = s.Pending > pendingCounted, min(s.Pending, pendingCounted)
+	return s, err
+}
+
+const sqlStatus = `SELECT * FROM (` + sqlStatuses + `) AS s WHERE s.id = $3`
+
+// EndpointStatus returns one endpoint of those that stand in the ledger, or
+// ErrUnknownEndpoint.
+func (l *Ledger) EndpointStatus(ctx context.Context, id uuid.UUID) (*EndpointStatus, error) {
+	rows, err := l.pool.Query(ctx, sqlStatus, true, pendingCounted, id)
+	if err != nil {
+		return nil, fmt.Errorf("read endpoint %s: %w", id, err)
+	}
+	s, err := pgx.CollectOneRow(rows, scanStatus)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrUnknownEndpoint
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read endpoint %s: %w", id, err)
+	}
+	return &s, nil
+}
+
 // Status returns the status of an endpoint of the configuration that the
 // ledger does not know.
 func (e *Endpoint) Status() EndpointStatus {
-	return EndpointStatus{ID: e.ID, Name: e.Name, Tenant: e.Tenant, URL: e.URL, State: e.configured(), By: byConfiguration, Reason: e.reason()}
+	return EndpointStatus{ID: e.ID, Name: e.Name, Tenant: e.Tenant, URL: e.URL, State: e.configured(), By: byConfiguration, Reason: e.reason(), Origin: OfConfiguration}
 }
 
 const sqlEnlist = `INSERT INTO posthorn.endpoints AS e (id, name, url, tenant, state, reason) VALUES ($1, $2, $3, $4, $5, $6)

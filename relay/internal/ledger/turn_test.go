@@ -50,7 +50,7 @@ func TestPauseAndResumeDoNothingTwice(t *testing.T) {
 		{"the same reason that is no text", pause(badReason), Turned{State: Paused, Was: Paused, By: "operator", Reason: goodReason}, ""},
 	}
 	for _, s := range steps {
-		s.want.ID, s.want.Name = endpointID, "erp"
+		s.want.ID, s.want.Name, s.want.Tenant = endpointID, "erp", "t1"
 		got := s.do(t)
 		if diff := cmp.Diff(s.want, *got, cmpopts.IgnoreFields(Turned{}, "Since")); diff != "" {
 			t.Errorf("%s: differs (-want +got):\n%s", s.name, diff)
@@ -150,8 +150,8 @@ func TestEndpointsCountWhatIsPending(t *testing.T) {
 		t.Fatalf("got %+v, %v", list, err)
 	}
 	want := []EndpointStatus{
-		{ID: idle.ID, Name: "a", URL: "https://a.example", State: Enabled, By: "configuration"},
-		{ID: endpointID, Name: "erp", Tenant: "t1", URL: "https://erp.example", State: Paused, By: "operator", Reason: "why", Failing: true, Failures: 5, Pending: 2},
+		{ID: idle.ID, Name: "a", URL: "https://a.example", State: Enabled, By: "configuration", Origin: OfConfiguration},
+		{ID: endpointID, Name: "erp", Tenant: "t1", URL: "https://erp.example", State: Paused, By: "operator", Reason: "why", Failing: true, Failures: 5, Pending: 2, Origin: OfConfiguration},
 	}
 	if diff := cmp.Diff(want, list, cmpopts.IgnoreTypes(&time.Time{})); diff != "" {
 		t.Errorf("differs (-want +got):\n%s", diff)
