@@ -118,7 +118,7 @@ func (a *API) definitionOperations() {
 		return in.show(ctx, a, who)
 	})
 	register(a, operation{
-		id: "create-endpoint", method: http.MethodPost, path: "/endpoints", role: Operator, portal: true, body: maxDefinition,
+		id: "create-endpoint", method: http.MethodPost, path: "/endpoints", role: Operator, creates: true, portal: true, body: maxDefinition,
 		summary: "Create an endpoint", doc: "It gets the events that commit after it was created. A secret is made unless the document has one, its tenant has one or nothing signs with it; \"secret\": \"\" is for none. auth, and tls but for verify, take the role admin.",
 		errors: []int{http.StatusConflict},
 	}, a.createEndpoint)
