@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/posthorn/posthorn/config"
+	"github.com/posthorn/posthorn/relay/httpsig"
 	"github.com/posthorn/posthorn/relay/internal/admin"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
@@ -107,6 +108,9 @@ func TestEndpointsAreCreatedWithTheSecretThatTheyNeed(t *testing.T) {
 			e, err := o.directory.find(tt.name, "")
 			if err != nil || e.defined.broken != "" || made.Secret != "" && e.config.Secret.Reveal() != made.Secret {
 				t.Fatalf("%+v, %v", e, err)
+			}
+			if key, err := httpsig.ParseKey("ed25519", made.PublicKey); (err == nil) != (tt.prefix == "whsk_") {
+				t.Errorf("its public key is %s, %v, %v", made.PublicKey, key, err)
 			}
 			if sealed := e.defined.record.Sealed != nil; sealed != (tt.sealed != "") {
 				t.Errorf("something is sealed: %v", sealed)
@@ -351,6 +355,16 @@ func TestATenantsCallerHasItsOwnEndpointsOnly(t *testing.T) {
 	if mine, err := c.Endpoint(t.Context(), tenantCaller, "mine"); err != nil || mine.Origin != ledger.OfConfiguration {
 		t.Errorf("its endpoint of the configuration: %+v, %v", mine, err)
 	}
+
+	// One that the configuration cannot use any more tells nothing of it.
+	db.script(t, `UPDATE posthorn.definitions SET document = '{"name": "b", "tenant": "t1", "url": "https://a.example", "events": ["a"], "profile": "gone"}', sealed = NULL,
+		revision = (SELECT max(revision) + 1 FROM posthorn.definitions) WHERE name = 'b';`)
+	broken, err := c.Endpoint(t.Context(), tenantCaller, "b")
+	if err != nil || broken.Broken != notUsable {
+		t.Errorf("a broken one: %+v, %v", broken, err)
+	}
+	wants(t, second(c.Test(t.Context(), tenantCaller, "b", "", nil)), notUsable)
+	wants(t, second(c.Test(t.Context(), adminCaller, "b", "", nil)), "no profile of that name")
 
 	// As many as it may have.
 	db.script(t, fmt.Sprintf(`INSERT INTO posthorn.definitions (id, revision, name, tenant, document, from_lsn, created_by, updated_by)
