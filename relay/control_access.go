@@ -90,7 +90,7 @@ func (r *Relay) newAPI(first *config.Config) error {
 		return ok
 	}
 	if len(first.HTTP.Tokens) > 0 || first.HTTP.ProxyAuth.UserHeader != "" {
-		r.control, err = newControl(first, r.version, running)
+		r.control, err = newControl(first, r.version, r.snapshot, running)
 		if err != nil {
 			return err
 		}

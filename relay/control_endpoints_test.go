@@ -42,7 +42,7 @@ func (db *database) control(t *testing.T, extra string) (*control, *Operator) {
 
 func controlOf(t *testing.T, cfg *config.Config) (*control, *Operator) {
 	t.Helper()
-	c, err := newControl(cfg, "test", func() (*config.Config, map[string]string) { return cfg, nil })
+	c, err := newControl(cfg, "test", func() admin.Snapshot { return admin.Snapshot{} }, func() (*config.Config, map[string]string) { return cfg, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
