@@ -493,3 +493,37 @@ func TestRequestsWithAnIdempotencyKeyAreDoneOnce(t *testing.T) {
 		t.Errorf("a day later: %q, %v", got, err)
 	}
 }
+
+func TestOperatorsOnTheSpotKnowEndpointsOfTheAPI(t *testing.T) {
+	db := newDatabase(t)
+	receiver := echo(t)
+	cfg := db.initialised(t, strings.Replace(forControl, "ledger:", "egress: {allow: [127.0.0.0/8]}\nledger:", 1))
+	c, _ := controlOf(t, cfg)
+	made := c.create(t, operatorCaller, fmt.Sprintf(`{"name": "made", "url": %q, "events": ["a"], "ordering": "key"}`, receiver))
+	for _, name := range []string{"made", made.ID.String()} {
+		if r, err := SendTest(t.Context(), cfg, "test", Sample{Endpoint: name}); err != nil || r.Err != nil || r.Type != "posthorn.test" || !strings.Contains(string(r.Response), "Webhook-Signature") {
+			t.Errorf("a test of %s: %+v, %v", name, r, err)
+		}
+	}
+	wants(t, second(SendTest(t.Context(), cfg, "test", Sample{Endpoint: "nope"})), `no endpoint "nope" in the configuration, and the API made none`)
+
+	o, err := OpenOperator(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	if turned, err := o.Pause(t.Context(), "made", "why", testActor); err != nil || turned.ID != made.ID || turned.State != EndpointPaused {
+		t.Errorf("paused: %+v, %v", turned, err)
+	}
+	if turned, err := o.Resume(t.Context(), made.ID.String(), "", testActor); err != nil || turned.State != EndpointEnabled {
+		t.Errorf("resumed: %+v, %v", turned, err)
+	}
+	if ordered, err := o.takesRetry(made.ID); err != nil || !ordered {
+		t.Errorf("it takes a retry: %v, %v", ordered, err)
+	}
+	if err := c.DeleteEndpoint(t.Context(), operatorCaller, "made"); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, second(o.Pause(t.Context(), "made", "", testActor)), "no such endpoint")
+	wants(t, second(o.takesRetry(made.ID)), "nor made by the API")
+}
