@@ -1,0 +1,53 @@
+package dashboard
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// auditBody is what the audit shows.
+type auditBody struct {
+	Rows    []AuditEntry
+	Actor   string
+	Action  string
+	Subject string
+	Actions []string
+	Next    string
+}
+
+// auditActions are what people look for most.
+var auditActions = []string{
+	"endpoint.create", "endpoint.edit", "endpoint.delete", "endpoint.pause", "endpoint.resume", "endpoint.disable", "secret.rotate",
+	"delivery.retry", "replay.start", "replay.cancel", "login",
+}
+
+func (d *Dashboard) audit(q *request) (*answer, error) {
+	v := q.URL.Query()
+	text := func(name string) string { return cut(maxFilter, strings.TrimSpace(v.Get(name))) }
+	b := &auditBody{Actor: text("actor"), Action: text("action"), Subject: text("subject"), Actions: auditActions}
+	before, _ := strconv.ParseInt(v.Get("before"), 10, 64)
+	var err error
+	b.Rows, err = d.Control.Audit(q.Context(), q.who, AuditFilter{Actor: b.Actor, Action: b.Action, Subject: b.Subject, Before: max(0, before), Limit: pageSize + 1})
+	if err != nil {
+		return nil, err
+	}
+	if len(b.Rows) > pageSize {
+		b.Rows = b.Rows[:pageSize]
+		next := url.Values{"before": {strconv.FormatInt(b.Rows[pageSize-1].ID, 10)}}
+		for _, p := range []pair{{"actor", b.Actor}, {"action", b.Action}, {"subject", b.Subject}} {
+			if p.Value != "" {
+				next.Set(p.Name, p.Value)
+			}
+		}
+		b.Next = Base + "/audit?" + next.Encode()
+	}
+	return &answer{page: "audit", title: "Audit", section: "audit", body: b}, nil
+}
+
+// settingsBody is the configuration in effect.
+type settingsBody struct{ Text string }
+
+func (d *Dashboard) settings(*request) (*answer, error) {
+	return &answer{page: "settings", title: "Settings", section: "settings", body: settingsBody{string(d.Settings())}}, nil
+}
