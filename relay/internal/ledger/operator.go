@@ -15,7 +15,6 @@ import (
 )
 
 // ErrUnknownDelivery reports that no delivery of that id stands in the ledger.
-var ErrChanged = errors.New("changed")
 var ErrUnknownDelivery = errors.New("no such delivery")
 
 // RefusedError reports that nobody can do to a delivery what was asked for as
@@ -30,8 +29,6 @@ func Refused(format string, args ...any) error { return &RefusedError{fmt.Sprint
 // Filter says which deliveries List returns. A zero field matches all.
 type Filter struct {
 	State    State
-	States   []State
-	From, Until time.Time
 	Endpoint string // name or id
 	Tenant   string
 	Type     string

@@ -68,10 +68,10 @@ type segment struct {
 	Took     time.Duration
 }
 
-// segments returns the parts of an attempt, where whole is as wide as the
-// picture.
-func segments(dns, connect, tls, firstByte, total, whole time.Duration) []segment {
-	if whole <= 0 {
+// segments returns the parts of an attempt, all of which is as wide as the
+// picture: beside an attempt that timed out nothing would be seen of others.
+func segments(dns, connect, tls, firstByte, total time.Duration) []segment {
+	if total <= 0 {
 		return nil
 	}
 	var list []segment
@@ -81,8 +81,8 @@ func segments(dns, connect, tls, firstByte, total, whole time.Duration) []segmen
 			return
 		}
 		took = min(took, max(0, total-at))
-		x := float64(at) / float64(whole) * 1000
-		width := max(2, float64(took)/float64(whole)*1000)
+		x := float64(at) / float64(total) * 1000
+		width := max(2, float64(took)/float64(total)*1000)
 		list = append(list, segment{Class: class, Name: name, Took: took, X: round(min(x, 998)), Width: round(width)})
 		at += took
 	}

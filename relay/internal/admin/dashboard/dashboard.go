@@ -128,6 +128,7 @@ func (d *Dashboard) routes() {
 
 	d.page("GET /audit", admin.Operator, everybody, d.audit)
 	d.page("GET /settings", admin.Operator, staff, d.settings)
+	d.page("GET /{$}/", admin.Viewer, everybody, d.home)
 	d.page("/", admin.Viewer, everybody, func(*request) (*answer, error) { return nil, errNoPage })
 }
 
@@ -186,8 +187,11 @@ func (d *Dashboard) serve(role admin.Role, to audience, do func(*request) (*answ
 func under(pattern string) string {
 	for i := range pattern {
 		if pattern[i] == '/' {
-			if pattern[i:] == "/{$}" {
+			switch pattern[i:] {
+			case "/{$}":
 				return pattern[:i] + Base
+			case "/{$}/":
+				return pattern[:i] + Base + "/{$}"
 			}
 			return pattern[:i] + Base + pattern[i:]
 		}

@@ -106,10 +106,6 @@ func retryable(detail *ledger.Detail, endpoint *EndpointDetail) (can bool, why s
 func stepsOf(detail *ledger.Detail, contents bool) []step {
 	committed := detail.CreatedAt
 	steps := []step{{Kind: "commit", Name: "Committed by the application", At: committed}}
-	var longest time.Duration
-	for _, t := range detail.Tries {
-		longest = max(longest, t.Total)
-	}
 	last := committed
 	wait := func(until time.Time, name string) {
 		if w := until.Sub(last); w >= time.Millisecond {
@@ -124,7 +120,7 @@ func stepsOf(detail *ledger.Detail, contents bool) []step {
 		wait(t.StartedAt, name)
 		s := step{
 			Kind: "attempt", At: t.StartedAt, After: max(0, t.StartedAt.Sub(committed)), Took: t.Total,
-			Outcome: t.Outcome, Status: t.Status, Error: t.Error, Segments: segments(t.DNS, t.Connect, t.TLS, t.FirstByte, t.Total, longest),
+			Outcome: t.Outcome, Status: t.Status, Error: t.Error, Segments: segments(t.DNS, t.Connect, t.TLS, t.FirstByte, t.Total),
 			Name: "Attempt " + number(int64(t.Number)),
 		}
 		s.Spoken = spoken(s.Segments)

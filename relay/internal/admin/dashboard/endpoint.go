@@ -3,8 +3,10 @@ package dashboard
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -107,17 +109,45 @@ func settingsOf(e *EndpointDetail, portal bool) []setting {
 	return list
 }
 
-// shown returns a value as people write it: a text without quotes.
+// shown returns a value as people write it: texts without quotes, lists with
+// commas, keys on lines of their own.
 func shown(value json.RawMessage) string {
-	var text string
-	if json.Unmarshal(value, &text) == nil {
-		return text
+	var v any
+	if json.Unmarshal(value, &v) != nil {
+		return excerpt(value)
 	}
-	var list []string
-	if json.Unmarshal(value, &list) == nil {
-		return strings.Join(list, ", ")
+	return written(v, "\n")
+}
+
+// written returns v, whose keys or items that are objects stand between.
+func written(v any, between string) string {
+	switch v := v.(type) {
+	case nil:
+		return "none"
+	case string:
+		return v
+	case map[string]any:
+		var parts []string
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			parts = append(parts, key+": "+written(v[key], ", "))
+		}
+		return strings.Join(parts, between)
+	case []any:
+		if len(v) == 0 {
+			return "none"
+		}
+		separator := ", "
+		if _, isMap := v[0].(map[string]any); isMap {
+			separator = "\n"
+		}
+		var parts []string
+		for _, item := range v {
+			parts = append(parts, written(item, ", "))
+		}
+		return strings.Join(parts, separator)
 	}
-	return pretty(value)
+	text, _ := json.Marshal(v) // numbers and bools always marshal
+	return string(text)
 }
 
 // forecastOf returns the attempts that the schedule in effect allows, and how
@@ -307,7 +337,7 @@ func (d *Dashboard) test(q *request, endpoint, eventType, payload string) (*test
 	}
 	us := func(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 	t := &testBody{TestResult: result}
-	t.Segments = segments(us(result.DNSus), us(result.ConnectUS), us(result.TLSus), us(result.FirstByteUS), us(result.TotalUS), us(result.TotalUS))
+	t.Segments = segments(us(result.DNSus), us(result.ConnectUS), us(result.TLSus), us(result.FirstByteUS), us(result.TotalUS))
 	t.Spoken = spoken(t.Segments)
 	t.Body, t.Response = excerpt([]byte(result.Body)), excerpt([]byte(result.Response))
 	return t, nil

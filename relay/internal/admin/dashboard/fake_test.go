@@ -155,6 +155,7 @@ func (f *fakeControl) fail(d *ledger.Detail, n int) {
 	d.Request = &ledger.Request{Method: "POST", Headers: [][2]string{{"Content-Type", "application/json"}, {"User-Agent", "Posthorn/1.0"}, {"X-Region", "eu"}},
 		Body: []byte(`{"event":"pr.submitted","data":{"prId":"clx123","amount":4500,"currency":"AED","note":"it's \"urgent\""},"deliveredAt":"2026-05-22T09:30:00Z"}`)}
 	at := d.CreatedAt.Add(34 * time.Millisecond)
+	defer func() { end := at; d.FinishedAt = &end }()
 	for i := range 4 {
 		a := ledger.Attempt{Number: i + 1, StartedAt: at, Outcome: "rejected", Status: 500, Error: "the receiver answered 500 Internal Server Error", Response: []byte(`{"error":"database is locked","request":"req_7c1"}`),
 			DNS: 2 * time.Millisecond, Connect: 14 * time.Millisecond, TLS: 31 * time.Millisecond, FirstByte: time.Duration(120+n) * time.Millisecond, Total: time.Duration(128+n) * time.Millisecond}

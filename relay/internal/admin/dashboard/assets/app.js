@@ -51,10 +51,10 @@
       axes: [{ ...axis, space: fine ? 60 : 80 }, { ...axis, size: 56, values: (_, ticks) => ticks.map(kind.text) }],
       legend: { live: fine },
       series: [
-        { value: (_, at) => at == null ? "–" : new Date(at * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short" }), label: "Time" },
+        { value: (u, at) => new Date((at ?? u.data[0].at(-1)) * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short" }), label: "Time" },
         ...kind.names.map((label, i) => {
           const stroke = colour(kind.colours[i]);
-          return { label, stroke, width: 1.5, points: { show: false }, spanGaps: false, fill: kind.fill[i] ? `${stroke}26` : undefined, value: (_, value) => kind.text(value) };
+          return { label, stroke, width: 1.5, points: { show: false }, spanGaps: false, fill: kind.fill[i] ? `${stroke}26` : undefined, value: (u, value, _, at) => kind.text(at == null ? u.data[i + 1].at(-1) : value) };
         }),
       ],
     }, dataOf(kind, series), box);
