@@ -8,6 +8,8 @@ package config
 import (
 	"net/netip"
 	"time"
+
+	"github.com/posthorn/posthorn/transforms"
 )
 
 // Config is a validated configuration. Its keys and their meaning are the
@@ -48,6 +50,10 @@ type Config struct {
 	root *node
 	// warnings are what validation found that is no error.
 	warnings []Problem
+	// files is whether those that the configuration names were looked at.
+	files bool
+	// examples are what transforms make of the catalogue's, as a sampler has them.
+	examples []*transforms.Message
 }
 
 // Warnings returns what is allowed and yet likely a mistake outside of tests,
@@ -87,6 +93,8 @@ type Ledger struct {
 	Retention time.Duration `koanf:"retention" min:"1h" doc:"How long final deliveries are kept; at least source.retention."`
 	// Bodies is "all", "failed" or "none".
 	Bodies string `koanf:"bodies" enum:"all,failed,none" doc:"Which final deliveries keep their request and payload. Without them a retry by hand renders again."`
+	// EncryptionKeys are as they were written: see Config.EncryptionKeys.
+	EncryptionKeys []Secret `koanf:"encryption_keys" maxitems:"8" doc:"What encrypts the secrets of endpoints that the API made: keys of 32 bytes, each as 64 hex digits or base64. The first encrypts, all decrypt."`
 }
 
 // HTTP says where health, metrics and the HTTP API are served, and to whom.
@@ -95,8 +103,11 @@ type HTTP struct {
 	Listen string `koanf:"listen" doc:"Address of health, metrics and API, as host:port."`
 	// Hosts are names and addresses without port, as they were written.
 	Hosts []string `koanf:"hosts" maxitems:"100" doc:"Host names and addresses, without port, by which the API may be asked, beside loopback ones and that of listen."`
-	// Tokens is empty for no API.
-	Tokens []Token `koanf:"tokens" maxitems:"100" doc:"Who may use the API; none: nobody."`
+	// Tokens is empty for no API, unless a proxy names users.
+	Tokens []Token `koanf:"tokens" maxitems:"100" doc:"Who may use API and dashboard; none, and no proxy_auth: nobody."`
+	// FrameAncestors are origins, as a Content-Security-Policy has them.
+	FrameAncestors []string  `koanf:"frame_ancestors" maxitems:"20" doc:"Origins, such as https://app.example, whose pages may show the portal in a frame; none: no page may."`
+	ProxyAuth      ProxyAuth `koanf:"proxy_auth" doc:"A proxy in front of the relay whose word on users and addresses counts; off by default."`
 }
 
 // Token is what a user of the HTTP API proves who it is by.
@@ -104,8 +115,20 @@ type Token struct {
 	Name string `koanf:"name" required:"true" doc:"Who uses it, for the audit: 1 to 63 letters, digits and ._@-. Unique."`
 	// Role is "viewer", "operator" or "admin".
 	Role string `koanf:"role" required:"true" enum:"viewer,operator,admin" doc:"viewer sees; operator also pauses, resumes, retries, tests and sees payloads; admin may all."`
-	// Token is what stands after "Bearer ".
-	Token Secret `koanf:"token" required:"true" doc:"The token: 24 to 512 letters, digits and signs without spaces, such as openssl rand -hex 32 makes."`
+	// Token is what stands after "Bearer "; empty with SHA256.
+	Token Secret `koanf:"token" doc:"The token: 24 to 512 letters, digits and signs without spaces, such as openssl rand -hex 32 makes. This or sha256."`
+	// SHA256 is in hex; empty with Token.
+	SHA256 string `koanf:"sha256" doc:"SHA-256 of the token as 64 hex digits, in its place: as sha256sum prints it."`
+}
+
+// ProxyAuth says what is believed of a proxy in front of the relay.
+type ProxyAuth struct {
+	// From is empty for no proxy.
+	From       []netip.Prefix `koanf:"from" doc:"CIDRs that the proxy connects from. Its X-Forwarded-For and X-Forwarded-Proto are believed."`
+	UserHeader string         `koanf:"user_header" doc:"The header in which the proxy names the user who logged in there, and which it takes out of what others send; empty: it names nobody."`
+	// RoleHeader or Role is set with UserHeader.
+	RoleHeader string `koanf:"role_header" doc:"The header in which the proxy names the user's role: viewer, operator or admin."`
+	Role       string `koanf:"role" enum:"viewer,operator,admin" doc:"The role of users for whom the proxy names none; empty: they are refused."`
 }
 
 // Egress says which addresses requests may reach.

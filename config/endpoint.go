@@ -19,26 +19,30 @@ func (r reader) endpoints(p place, cfg *Config) {
 	r.whole = true
 	cfg.Endpoints = make([]Endpoint, len(p.node.items))
 	for i := range cfg.Endpoints {
-		at, endpoint := r.item(p, i), &cfg.Endpoints[i]
-		if profile, ok := cfg.Profiles[profileOf(at)]; ok {
-			*endpoint = Endpoint{Enabled: true, Profile: profile.clone()}
-		} else {
-			*endpoint = defaultEndpoint()
-		}
-		endpoint.Auth.keep(authKinds(at.field("auth")))
-		r.read(at, reflect.ValueOf(endpoint).Elem(), "")
-		if id, err := uuid.Parse(endpoint.ID); err == nil {
-			endpoint.ID = id.String()
-		}
-		endpoint.complete()
-		if tenant, ok := cfg.Tenants[endpoint.Tenant]; ok && endpoint.Secret == "" {
-			endpoint.Secret, endpoint.PreviousSecrets = tenant.Secret, tenant.PreviousSecrets
-		}
-		if endpoint.Signatures == nil {
-			endpoint.Signatures = []Signature{}
-			if endpoint.Secret != "" {
-				endpoint.Signatures = []Signature{{Scheme: "standard-webhooks"}}
-			}
+		r.endpoint(r.item(p, i), cfg, &cfg.Endpoints[i])
+	}
+}
+
+// endpoint sets endpoint to what stands at p. The reader must be one of wholes.
+func (r reader) endpoint(p place, cfg *Config, endpoint *Endpoint) {
+	if profile, ok := cfg.Profiles[profileOf(p)]; ok {
+		*endpoint = Endpoint{Enabled: true, Profile: profile.clone()}
+	} else {
+		*endpoint = defaultEndpoint()
+	}
+	endpoint.Auth.keep(authKinds(p.field("auth")))
+	r.read(p, reflect.ValueOf(endpoint).Elem(), "")
+	if id, err := uuid.Parse(endpoint.ID); err == nil {
+		endpoint.ID = id.String()
+	}
+	endpoint.complete()
+	if tenant, ok := cfg.Tenants[endpoint.Tenant]; ok && endpoint.Secret == "" {
+		endpoint.Secret, endpoint.PreviousSecrets = tenant.Secret, tenant.PreviousSecrets
+	}
+	if endpoint.Signatures == nil {
+		endpoint.Signatures = []Signature{}
+		if endpoint.Secret != "" {
+			endpoint.Signatures = []Signature{{Scheme: "standard-webhooks"}}
 		}
 	}
 }

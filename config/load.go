@@ -122,7 +122,7 @@ func parse(name string, data []byte, environ []string, files bool) (*Config, err
 	if err := ps.err(); err != nil {
 		return nil, err
 	}
-	cfg.root, cfg.warnings = root, v.warnings.sorted()
+	cfg.root, cfg.warnings, cfg.files, cfg.examples = root, v.warnings.sorted(), files, v.samples.made
 	return cfg, nil
 }
 

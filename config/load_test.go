@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,10 +61,13 @@ func TestEveryKeyIsReadAlikeInAllFormats(t *testing.T) {
 			Publication: "app_events", Slot: "app_slot", Messages: "app",
 			Retention: 48 * time.Hour, Buffer: 32 << 20, MaxHold: 5 * time.Second,
 		},
-		Ledger: Ledger{URL: "host=ledger.acme.example dbname=ledger user=relay", Retention: 240 * time.Hour, Bodies: "all"},
+		Ledger: Ledger{URL: "host=ledger.acme.example dbname=ledger user=relay", Retention: 240 * time.Hour, Bodies: "all", EncryptionKeys: []Secret{"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"}},
 		HTTP: HTTP{Listen: ":9090", Hosts: []string{"posthorn.acme.example", "::1"}, Tokens: []Token{
 			{Name: "ops@acme", Role: "operator", Token: "hunter2-000102030405060708"},
 			{Name: "page", Role: "viewer", Token: "own-secret-000102030405060708"},
+			{Name: "root", Role: "admin", SHA256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
+		}, FrameAncestors: []string{"https://app.acme.example"}, ProxyAuth: ProxyAuth{
+			From: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24")}, UserHeader: "X-Forwarded-User", RoleHeader: "X-Forwarded-Role", Role: "viewer",
 		}},
 		Log: Log{Level: "debug", Format: "json"},
 		Traces: Traces{
@@ -81,7 +85,7 @@ func TestEveryKeyIsReadAlikeInAllFormats(t *testing.T) {
 			got := *cfg
 			got.Egress, got.Profiles, got.Events, got.Tenants, got.Endpoints = Egress{}, nil, nil, nil, nil
 			got.Plugins, got.Transforms = nil, nil
-			if diff := cmp.Diff(want, got, ignoreOrigin); diff != "" {
+			if diff := cmp.Diff(want, got, ignoreOrigin, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 				t.Errorf("want -, got +:\n%s", diff)
 			}
 			checkFullLists(t, cfg)

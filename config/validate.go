@@ -38,6 +38,7 @@ func (v *validator) validate(root place) {
 		v.problems.add(root.field("ledger").field("retention"), "must be at least source.retention (%s), got %s",
 			shortDuration(v.cfg.Source.Retention), shortDuration(v.cfg.Ledger.Retention))
 	}
+	v.encryptionKeys(root.field("ledger").field("encryption_keys"))
 	v.http(root.field("http"))
 	v.prefixes(root.field("egress").field("allow"), v.cfg.Egress.Allow)
 	v.prefixes(root.field("egress").field("deny"), v.cfg.Egress.Deny)

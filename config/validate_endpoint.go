@@ -22,25 +22,30 @@ func (v *validator) endpoints(root place) {
 		v.identity(p, endpoint)
 		v.unique(p.field("name"), endpoint.Name, names)
 		v.unique(p.field("id"), endpoint.ID, ids)
-		v.url(p.field("url"), endpoint.URL)
-		v.subscription(p, endpoint)
-		filter := v.filter(p.field("filter"), endpoint.Filter)
-		if at := p.field("profile"); at.given {
-			if _, ok := v.cfg.Profiles[endpoint.ProfileName]; !ok {
-				v.problems.add(at, "no profile of that name: %s", shown(at.node))
-			}
-		}
-		v.profile(p, &endpoint.Profile)
-		inherited := v.cfg.Profiles[endpoint.ProfileName].Signatures != nil
-		if p.field("headers").given || p.field("signatures").given || p.field("auth").given || !inherited {
-			v.headerConflicts(p, &endpoint.Profile)
-		}
-		profile := root.field("profiles").field(endpoint.ProfileName)
-		v.components(profile, p, endpoint)
-		v.credentials(profile, p, endpoint)
-		v.secrets(root, p, endpoint)
-		v.endpointSamples(profile, p, endpoint, filter)
+		v.endpoint(root, p, endpoint)
 	}
+}
+
+// endpoint checks what stands at p, but for its identity, by itself. root is the configuration's.
+func (v *validator) endpoint(root, p place, endpoint *Endpoint) {
+	v.url(p.field("url"), endpoint.URL)
+	v.subscription(p, endpoint)
+	filter := v.filter(p.field("filter"), endpoint.Filter)
+	if at := p.field("profile"); at.given {
+		if _, ok := v.cfg.Profiles[endpoint.ProfileName]; !ok {
+			v.problems.add(at, "no profile of that name: %s", shown(at.node))
+		}
+	}
+	v.profile(p, &endpoint.Profile)
+	inherited := v.cfg.Profiles[endpoint.ProfileName].Signatures != nil
+	if p.field("headers").given || p.field("signatures").given || p.field("auth").given || !inherited {
+		v.headerConflicts(p, &endpoint.Profile)
+	}
+	profile := root.field("profiles").field(endpoint.ProfileName)
+	v.components(profile, p, endpoint)
+	v.credentials(profile, p, endpoint)
+	v.secrets(root, p, endpoint)
+	v.endpointSamples(profile, p, endpoint, filter)
 }
 
 func (v *validator) identity(p place, endpoint *Endpoint) {

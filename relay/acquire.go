@@ -41,7 +41,7 @@ const standbyEvery = time.Second
 func (r *Relay) acquire(ctx context.Context) (*session, error) {
 	var s *session
 	err := r.untilConnected(ctx, func() error {
-		led := ledger.New(r.databases.ledger, r.cfg.Source.Slot, ledger.Bodies(r.cfg.Ledger.Bodies), r.logger)
+		led := r.newLedger()
 		columns, err := r.checkDatabases(ctx)
 		if err != nil {
 			return err
@@ -56,6 +56,10 @@ func (r *Relay) acquire(ctx context.Context) (*session, error) {
 		return err
 	})
 	return s, err
+}
+
+func (r *Relay) newLedger() *ledger.Ledger {
+	return ledger.New(r.databases.ledger, r.cfg.Source.Slot, ledger.Bodies(r.cfg.Ledger.Bodies), r.logger)
 }
 
 // untilConnected repeats try until it succeeds or fails for good, waiting
@@ -154,6 +158,7 @@ func (r *Relay) checkDatabases(ctx context.Context) (tail.Columns, error) {
 		source.CheckPrivilege,
 		func(ctx context.Context) error { return ledger.CheckVersion(ctx, r.databases.ledger) },
 		source.CheckPublication,
+		func(ctx context.Context) error { return r.keys.check(ctx, r.newLedger()) },
 	}
 	for _, check := range checks {
 		if err := check(ctx); err != nil {

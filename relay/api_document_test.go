@@ -204,8 +204,27 @@ func TestEveryOperationOfTheAPIDocument(t *testing.T) {
 		},
 		"get /deliveries/{id}":        {"viewer", []apiRequest{{path: "/deliveries/" + id}}, ids("/deliveries/", "")},
 		"post /deliveries/{id}/retry": {"operator", []apiRequest{{path: "/deliveries/" + id + "/retry"}}, ids("/deliveries/", "/retry")},
-		"get /events":                 {"viewer", []apiRequest{{path: "/events"}, {path: "/events?limit=1"}}, pages("/events")},
-		"get /stream":                 {"viewer", []apiRequest{{path: "/stream"}}, []apiRequest{{"/stream?x=1", "", "query.x"}}},
+		"get /audit": {
+			"operator", []apiRequest{{path: "/audit"}, {path: "/audit?actor=api:ops&action=a&subject=s&tenant=t&from=2026-01-01T00:00:00Z&until=2099-01-01T00:00:00Z&limit=1"}},
+			append(pages("/audit"),
+				apiRequest{"/audit?from=yesterday", "", "query.from"},
+				apiRequest{"/audit?until=2026-01-01", "", "query.until"},
+				apiRequest{"/audit?actor=%00", "", "query.actor"},
+				apiRequest{"/audit?subject=" + strings.Repeat("x", 300), "", "query.subject"},
+			),
+		},
+		"post /portal-tokens": {
+			"admin", []apiRequest{{path: "/portal-tokens", body: `{"tenant": "acme", "subject": "jo"}`}, {path: "/portal-tokens", body: `{"tenant": "acme", "subject": "jo", "role": "viewer", "expires_in": "24h"}`}},
+			[]apiRequest{
+				{"/portal-tokens", `{"tenant": "acme", "subject": "jo", "role": "admin"}`, "body.role"},
+				{"/portal-tokens", `{"tenant": "", "subject": "jo"}`, "body.tenant"},
+				{"/portal-tokens", `{"tenant": "acme", "subject": "jo", "expires_in": "25h"}`, "body.expires_in"},
+				{"/portal-tokens", `{"tenant": "acme", "subject": "jo", "profile": "none"}`, "body.profile"},
+				{"/portal-tokens", `{`, "body"},
+			},
+		},
+		"get /events": {"viewer", []apiRequest{{path: "/events"}, {path: "/events?limit=1"}}, pages("/events")},
+		"get /stream": {"viewer", []apiRequest{{path: "/stream"}}, []apiRequest{{"/stream?x=1", "", "query.x"}}},
 	}
 	d, compiler := c.document(t)
 	d.each(func(path, method string, o *apiOperation) {

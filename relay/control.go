@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -66,7 +65,8 @@ func (c *control) Endpoints(ctx context.Context, who *admin.Caller, removed bool
 	if err != nil {
 		return nil, err
 	}
-	return o.Endpoints(ctx, removed)
+	list, err := o.Endpoints(ctx, removed)
+	return endpointsOf(who.Tenant, list), err
 }
 
 // Pause implements admin.Control.
@@ -93,6 +93,7 @@ func (c *control) List(ctx context.Context, who *admin.Caller, f DeliveryFilter)
 	if err != nil {
 		return nil, err
 	}
+	f.Scope = who.Tenant
 	return o.List(ctx, f)
 }
 
@@ -100,6 +101,9 @@ func (c *control) List(ctx context.Context, who *admin.Caller, f DeliveryFilter)
 func (c *control) Show(ctx context.Context, who *admin.Caller, id uuid.UUID) (*DeliveryDetail, error) {
 	o, cfg, err := c.operator()
 	if err != nil {
+		return nil, err
+	}
+	if err := o.reach(ctx, who, id); err != nil {
 		return nil, err
 	}
 	d, err := o.Show(ctx, id)
@@ -135,6 +139,9 @@ func (c *control) Retry(ctx context.Context, who *admin.Caller, id uuid.UUID) (a
 	if err != nil {
 		return false, err
 	}
+	if err := o.reach(ctx, who, id); err != nil {
+		return false, err
+	}
 	return o.Retry(ctx, id, who.Actor())
 }
 
@@ -144,9 +151,10 @@ func (c *control) Test(ctx context.Context, who *admin.Caller, endpoint, eventTy
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(o.endpoints, func(ep ledger.Endpoint) bool { return ep.Name == endpoint })
+	mine := func(ep ledger.Endpoint) bool { return who.Tenant == "" || who.Tenant == ep.Tenant }
+	i := slices.IndexFunc(o.endpoints, func(ep ledger.Endpoint) bool { return ep.Name == endpoint && mine(ep) })
 	if i < 0 {
-		i = slices.IndexFunc(o.endpoints, func(ep ledger.Endpoint) bool { return strings.EqualFold(ep.ID.String(), endpoint) })
+		i = slices.IndexFunc(o.endpoints, func(ep ledger.Endpoint) bool { return strings.EqualFold(ep.ID.String(), endpoint) && mine(ep) })
 	}
 	if i < 0 {
 		return nil, fmt.Errorf("test endpoint %s: %w in the configuration", endpoint, ErrUnknownEndpoint)
@@ -238,41 +246,4 @@ func maskOf(ep *config.Endpoint) *strings.Replacer {
 		}
 	}
 	return strings.NewReplacer(pairs...)
-}
-
-// newAPI makes the HTTP API of the configuration that the relay begins with.
-// Without tokens it refuses everything, and there is no control.
-func (r *Relay) newAPI(first *config.Config) error {
-	tokens, err := apiTokens(first)
-	if err != nil {
-		return err
-	}
-	if len(tokens) > 0 {
-		r.control, err = newControl(first, r.version, func() (*config.Config, map[string]string) {
-			if c := r.chains.Load(); c != nil {
-				return c.cfg, c.schemas
-			}
-			return first, nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	r.api, err = admin.NewAPI(admin.APIOptions{
-		Control: r.control, Snapshot: r.snapshot, Tokens: tokens, Listen: first.HTTP.Listen, Hosts: first.HTTP.Hosts, Version: r.version, Logger: r.logger,
-	})
-	return err
-}
-
-// apiTokens returns the configuration's tokens as the API keeps them.
-func apiTokens(cfg *config.Config) ([]admin.Token, error) {
-	var list []admin.Token
-	for _, t := range cfg.HTTP.Tokens {
-		role, err := admin.ParseRole(t.Role)
-		if err != nil {
-			return nil, fmt.Errorf("http.tokens: %w", err)
-		}
-		list = append(list, admin.Token{Name: t.Name, Role: role, Hash: sha256.Sum256([]byte(t.Token.Reveal()))})
-	}
-	return list, nil
 }

@@ -375,6 +375,10 @@ func TestInitSQLGivesARoleJustWhatTheRelayNeeds(t *testing.T) {
 		"heartbeat": s.beat, "health": func(ctx context.Context) error {
 			return s.ledger.SetHealth(ctx, endpoint, ledger.Health{State: ledger.Enabled, Failing: true, Failures: 5})
 		},
+		"sessions": func(ctx context.Context) error {
+			opened := ledger.Session{Name: "ops", Role: "viewer", Via: "web", Lasts: time.Hour}
+			return errors.Join(s.ledger.OpenSession(ctx, opened, testActor), s.ledger.CloseSession(ctx, opened.Hash, ""))
+		},
 		"changes": func(ctx context.Context) error { _, err := s.ledger.Changed(ctx, time.Time{}); return err },
 		"hold":    func(ctx context.Context) error { return s.ledger.Hold(ctx, endpoint, ledger.Paused, "it fails") },
 	} {

@@ -60,19 +60,19 @@ func (o *Operator) Endpoints(ctx context.Context, removed bool) ([]EndpointStatu
 // already stays as it is, but for the reason if that is another one; "" is no
 // reason. actor stands in the audit.
 func (o *Operator) Pause(ctx context.Context, name, reason string, actor Actor) (*TurnedEndpoint, error) {
-	return o.turn(ctx, name, func() (*TurnedEndpoint, error) { return o.ledger.Pause(ctx, name, reason, actor) })
+	return o.turn(ctx, name, actor, func() (*TurnedEndpoint, error) { return o.ledger.Pause(ctx, name, reason, actor) })
 }
 
 // Resume lets an endpoint, given by name or id, which is paused or answered
 // 410 Gone, have its events again, and forgets its failures. One that is
 // enabled stays as it is. reason, "" for none, and actor stand in the audit.
 func (o *Operator) Resume(ctx context.Context, name, reason string, actor Actor) (*TurnedEndpoint, error) {
-	return o.turn(ctx, name, func() (*TurnedEndpoint, error) { return o.ledger.Resume(ctx, name, reason, actor) })
+	return o.turn(ctx, name, actor, func() (*TurnedEndpoint, error) { return o.ledger.Resume(ctx, name, reason, actor) })
 }
 
 // turn calls do, for an endpoint of the configuration that no relay ran with
 // yet once it is known to the ledger.
-func (o *Operator) turn(ctx context.Context, name string, do func() (*TurnedEndpoint, error)) (*TurnedEndpoint, error) {
+func (o *Operator) turn(ctx context.Context, name string, actor Actor, do func() (*TurnedEndpoint, error)) (*TurnedEndpoint, error) {
 	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
 		return nil, hinted(err)
 	}
@@ -81,22 +81,23 @@ func (o *Operator) turn(ctx context.Context, name string, do func() (*TurnedEndp
 		return turned, err
 	}
 	for _, ep := range o.endpoints {
-		if ep.Name == name || strings.EqualFold(ep.ID.String(), name) {
+		if (ep.Name == name || strings.EqualFold(ep.ID.String(), name)) && (actor.Tenant == "" || actor.Tenant == ep.Tenant) {
 			if err := o.ledger.Enlist(ctx, ep); err != nil {
 				return nil, err
 			}
 			return do()
 		}
 	}
-	return nil, o.unknown(ctx, err)
+	return nil, o.unknown(ctx, actor.Tenant, err)
 }
 
 // manyNames bounds how many names an error lists.
 const manyNames = 10
 
-// unknown adds to err which endpoints there are.
-func (o *Operator) unknown(ctx context.Context, err error) error {
+// unknown adds to err which endpoints there are, of a tenant unless it is "".
+func (o *Operator) unknown(ctx context.Context, tenant string, err error) error {
 	list, listErr := o.Endpoints(ctx, false)
+	list = endpointsOf(tenant, list)
 	switch n := len(list); {
 	case listErr != nil:
 		return err
@@ -113,4 +114,9 @@ func (o *Operator) unknown(ctx context.Context, err error) error {
 		}
 		return fmt.Errorf("%w: there are %s%s", err, strings.Join(names, ", "), more)
 	}
+}
+
+// endpointsOf returns the endpoints of a tenant, all for "".
+func endpointsOf(tenant string, list []EndpointStatus) []EndpointStatus {
+	return slices.DeleteFunc(list, func(s EndpointStatus) bool { return tenant != "" && s.Tenant != tenant })
 }

@@ -33,9 +33,11 @@ type Relay struct {
 	version   string
 	logger    *slog.Logger
 	databases *databases
+	keys      *keyring // of ledger.encryption_keys
 	metrics   *admin.Metrics
 	api       *admin.API
-	control   *control            // of the API; nil without tokens
+	access    *admin.Access
+	control   *control            // of API and dashboard; nil where nobody may use them
 	lease     *tail.Lease         // whether the slot is ours
 	tracer    *trace.Tracer       // nil without traces, and before Run
 	holder    string              // how the ledger names this process
@@ -58,6 +60,9 @@ func New(cfg *config.Config, version string, logger *slog.Logger) (*Relay, error
 	r := &Relay{version: version, logger: logger, lease: tail.NewLease(), reloads: make(chan *config.Config, 1)}
 	var err error
 	if r.setup, err = newSetup(cfg, version, r.lease.Valid); err != nil {
+		return nil, err
+	}
+	if r.keys, err = newKeyring(cfg); err != nil {
 		return nil, err
 	}
 	if r.databases, err = openDatabases(cfg); err != nil {
@@ -92,7 +97,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		closing.Wait()
 	}()
 	defer func() { r.client.Close() }() // of the last setup
-	server, err := admin.Listen(ctx, r.cfg.HTTP.Listen, r.metrics, r.snapshot, r.api, r.logger)
+	server, err := admin.Listen(ctx, r.cfg.HTTP.Listen, r.metrics, r.snapshot, r.operators(), r.logger)
 	if err != nil {
 		return err
 	}
@@ -174,6 +179,11 @@ func (r *Relay) deliver(ctx context.Context) error {
 		s, err := r.acquire(ctx)
 		if err != nil {
 			return err
+		}
+		if n, err := r.keys.reseal(ctx, s.ledger); err != nil {
+			r.logger.LogAttrs(ctx, slog.LevelWarn, "secrets could not be encrypted anew with the first of ledger.encryption_keys", slog.Any("err", err))
+		} else if n > 0 {
+			r.logger.LogAttrs(ctx, slog.LevelInfo, "secrets encrypted anew with the first of ledger.encryption_keys", slog.Int("endpoints", n))
 		}
 		r.running.Store(s)
 		r.role.Store(admin.RoleActive)

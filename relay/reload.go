@@ -31,6 +31,7 @@ var (
 		{"source.publication", func(c *config.Config) any { return &c.Source.Publication }},
 		{"source.slot", func(c *config.Config) any { return &c.Source.Slot }},
 		{"ledger.url", func(c *config.Config) any { return &c.Ledger.URL }},
+		{"ledger.encryption_keys", func(c *config.Config) any { return &c.Ledger.EncryptionKeys }},
 		{"http", func(c *config.Config) any { return &c.HTTP }},
 		{"log", func(c *config.Config) any { return &c.Log }},
 		{"traces", func(c *config.Config) any { return &c.Traces }},
@@ -46,6 +47,9 @@ var (
 		{"egress", func(c *config.Config) any { return &c.Egress }},
 		{"stop_timeout", func(c *config.Config) any { return &c.StopTimeout }},
 		{"endpoints", func(c *config.Config) any { return &c.Endpoints }},
+		// What endpoints that the API made are made of, too:
+		{"profiles", func(c *config.Config) any { return &c.Profiles }},
+		{"tenants", func(c *config.Config) any { return &c.Tenants }},
 	}
 	// chainParts are what chains are made of: they change while events flow.
 	chainParts = []part{

@@ -27,6 +27,7 @@ type session struct {
 	reader  *tail.Reader
 	router  *route.Router
 	lanes   *lane.Set
+	roster  *roster
 	columns tail.Columns
 }
 
@@ -39,24 +40,17 @@ func (r *Relay) newSession(ctx context.Context, led *ledger.Ledger, conn *tail.C
 	}
 	stop := conn.KeepAlive(place.Flushed) // what follows may take longer than the server waits
 	defer stop()
-	standings, err := led.SyncEndpoints(ctx, r.endpoints.recorded)
+	s := &session{relay: r, ledger: led, tracker: tail.NewTracker(place.Flushed), roster: newRoster(r, led), columns: columns}
+	endpoints, routes, standings, err := s.roster.begin(ctx)
 	if err != nil {
 		return nil, err
-	}
-	orphans, err := led.FailOrphans(ctx, r.endpoints.ids())
-	if err != nil {
-		return nil, err
-	}
-	if orphans > 0 {
-		r.logger.LogAttrs(ctx, slog.LevelWarn, "deliveries of removed endpoints ended as failed", slog.Int("deliveries", orphans))
 	}
 	backlogs, err := led.Backlogs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{relay: r, ledger: led, tracker: tail.NewTracker(place.Flushed), columns: columns}
 	s.lanes = lane.NewSet(lane.Options{
-		Endpoints: r.endpoints.lanes, Store: led, Sender: r.client, Permit: r.lease.Valid,
+		Endpoints: endpoints, Store: led, Sender: r.client, Permit: r.lease.Valid,
 		Buffer: int64(r.cfg.Source.Buffer), MaxHold: r.cfg.Source.MaxHold, Meter: r.metrics, Tracer: r.tracer, Logger: r.logger,
 		Chains: func(eventType string) *transforms.Chain { return r.chains.Load().For(eventType) },
 	}, backlogs, standings)
@@ -67,7 +61,8 @@ func (r *Relay) newSession(ctx context.Context, led *ledger.Ledger, conn *tail.C
 		s.lanes.Passed() // all that was recorded is behind us
 	}
 	s.router = route.New(route.Options{
-		Endpoints: r.endpoints.routes, Lanes: s.lanes, Positions: s.tracker, Store: led, Recorded: place.Recorded, Logger: r.logger,
+		Endpoints: routes, Lanes: s.lanes, Positions: s.tracker, Store: led, Recorded: place.Recorded, Logger: r.logger,
+		Refresh: func(ctx context.Context) ([]route.Endpoint, error) { return s.roster.refresh(ctx, s.lanes) },
 	})
 	s.reader = tail.NewReader(conn, tail.Options{
 		Schema: r.databases.source.Table.Schema, Table: r.databases.source.Table.Name, Columns: columns, Messages: r.cfg.Source.Messages,
@@ -131,6 +126,7 @@ func (s *session) run(ctx context.Context) error {
 	g.Go(func() error { return s.lanes.Run(delivering) })
 	g.Go(func() error { return s.router.Run(delivering) })
 	g.Go(func() error { return s.reader.Run(reading) })
+	g.Go(func() error { return s.watchEndpoints(delivering) })
 	g.Go(func() error { return s.keepHouse(delivering) })
 	g.Go(func() error {
 		select {
@@ -211,6 +207,7 @@ func (s *session) keepHouse(ctx context.Context) error {
 		{every: heartbeatEvery, do: s.beat},
 		{every: cleanEvery, do: func(ctx context.Context) error { return s.clean(ctx, cleaner) }},
 		{every: partitionsEvery, do: s.turnPartitions},
+		{every: time.Second, do: s.failOrphans},
 	}
 	for pause(ctx, time.Second) == nil {
 		for _, j := range jobs {

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -24,9 +23,7 @@ import (
 type APIOptions struct {
 	Control  Control
 	Snapshot func() Snapshot
-	Tokens   []Token  // none: every request is refused
-	Listen   string   // the address that is listened on, as host:port
-	Hosts    []string // further hosts that requests may be for, without port
+	Access   *Access
 	Version  string
 	Logger   *slog.Logger
 
@@ -38,8 +35,6 @@ type APIOptions struct {
 // has a token.
 type API struct {
 	APIOptions
-	hosts    hosts
-	people   people
 	mux      *http.ServeMux // the operations
 	huma     huma.API
 	document []byte
@@ -66,8 +61,7 @@ const apiPrefix = "/api/v1"
 // NewAPI returns the API for its options.
 func NewAPI(o APIOptions) (*API, error) {
 	a := &API{
-		APIOptions: o, hosts: newHosts(o.Listen, o.Hosts), people: newPeople(o.Tokens, o.Logger), mux: http.NewServeMux(),
-		busy: make(chan struct{}, maxBusy), testing: make(chan struct{}, maxTests),
+		APIOptions: o, mux: http.NewServeMux(), busy: make(chan struct{}, maxBusy), testing: make(chan struct{}, maxTests),
 	}
 	a.bodyWithin = cmp.Or(a.bodyWithin, 10*time.Second)
 	// Not huma.DefaultConfig: its routes for documents, schemas and a page with
@@ -81,7 +75,7 @@ func NewAPI(o APIOptions) (*API, error) {
 			},
 			Components: &huma.Components{
 				Schemas:         huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
-				SecuritySchemes: map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "A token of http.tokens; the role that an operation lists is the least that it takes."}},
+				SecuritySchemes: map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "A token of http.tokens, or a portal token; the role that an operation lists is the least that it takes."}},
 			},
 		},
 		Formats:                      map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
@@ -92,6 +86,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	a.endpointOperations()
 	a.deliveryOperations()
 	a.relayOperations()
+	a.accessOperations()
 	a.mux.HandleFunc("/", a.noSuchOperation)
 	var err error
 	if a.document, err = json.Marshal(a.huma.OpenAPI()); err != nil {
@@ -103,15 +98,10 @@ func NewAPI(o APIOptions) (*API, error) {
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	harden(w.Header())
+	denied := a.Access.admit(r)
 	switch {
-	case !a.hosts.allow(r.Host):
-		refuse(w, http.StatusMisdirectedRequest, "the Host header names none of this relay's hosts: http.hosts in its configuration lists more")
-	case len(a.Tokens) == 0:
-		refuse(w, http.StatusNotFound, "the API is off: the relay's configuration has no http.tokens")
-	case len(r.RequestURI) > maxURI:
-		refuse(w, http.StatusRequestURITooLong, fmt.Sprintf("path and query may have %d bytes", maxURI))
-	case changes(r) && !sameOrigin(r):
-		refuse(w, http.StatusForbidden, "the Origin header names another host: pages of other hosts may change nothing")
+	case denied != nil:
+		denied.write(w)
 	case r.URL.Path == "/api/openapi.json" && !changes(r):
 		w.Header().Set("Content-Type", "application/openapi+json")
 		_, _ = w.Write(a.document)
@@ -120,9 +110,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveKnown serves who has a token.
+// serveKnown serves who is known.
 func (a *API) serveKnown(w http.ResponseWriter, r *http.Request) {
-	who, denied := a.people.know(r)
+	who, denied := a.Access.Know(r)
 	if denied != nil {
 		denied.write(w)
 		return
@@ -164,6 +154,7 @@ type operation struct {
 	id, method, path string
 	summary, doc     string
 	role             Role  // the least
+	portal           bool  // whether a tenant may use it: what it does is bounded to the tenant's own
 	body             int64 // most bytes of the request's; 0 for smallBody
 	within           time.Duration
 	errors           []int // beside those that every operation has
@@ -179,10 +170,13 @@ func register[I, O any](a *API, o operation, do func(context.Context, *Caller, *
 		errs = append(errs, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
 	slices.Sort(errs)
+	if o.portal {
+		o.doc += " A portal token may use it, for what is its tenant's."
+	}
 	huma.Register(a.huma, huma.Operation{
 		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.doc,
 		Security: []map[string][]string{{"token": {o.role.String()}}}, Errors: slices.Compact(errs),
-		MaxBodyBytes: max(o.body, smallBody), BodyReadTimeout: a.bodyWithin, Middlewares: huma.Middlewares{a.require(o.role)},
+		MaxBodyBytes: max(o.body, smallBody), BodyReadTimeout: a.bodyWithin, Middlewares: huma.Middlewares{a.require(o)},
 	}, func(ctx context.Context, in *I) (*O, error) {
 		who := callerOf(ctx)
 		within := max(o.within, answerWithin)
@@ -201,14 +195,18 @@ func register[I, O any](a *API, o operation, do func(context.Context, *Caller, *
 	})
 }
 
-// require returns what lets only those with a role, or one above it, pass.
-func (a *API) require(role Role) func(huma.Context, func(huma.Context)) {
+// require returns what lets only those pass who may use an operation.
+func (a *API) require(o operation) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
-		if who := callerOf(ctx.Context()); who.Role < role {
-			_ = huma.WriteErr(a.huma, ctx, http.StatusForbidden, fmt.Sprintf("this takes the role %s; the token's is %s", role, who.Role))
-			return
+		who := callerOf(ctx.Context())
+		switch {
+		case who.Role < o.role:
+			_ = huma.WriteErr(a.huma, ctx, http.StatusForbidden, fmt.Sprintf("this takes the role %s; the token's is %s", o.role, who.Role))
+		case who.Tenant != "" && !o.portal:
+			_ = huma.WriteErr(a.huma, ctx, http.StatusForbidden, "this is not for a tenant's portal")
+		default:
+			next(ctx)
 		}
-		next(ctx)
 	}
 }
 
@@ -263,11 +261,6 @@ type denial struct {
 }
 
 func (d *denial) write(w http.ResponseWriter) {
-	if d.challenge != "" {
-		w.Header().Set("WWW-Authenticate", d.challenge)
-	}
-	if d.retryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int((d.retryAfter+time.Second-1)/time.Second)))
-	}
+	d.headers(w.Header())
 	refuse(w, d.status, d.detail)
 }

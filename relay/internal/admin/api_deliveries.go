@@ -97,16 +97,16 @@ type retryOutput struct{ Body retried }
 
 func (a *API) deliveryOperations() {
 	register(a, operation{
-		id: "list-deliveries", method: http.MethodGet, path: "/deliveries", role: Viewer,
+		id: "list-deliveries", method: http.MethodGet, path: "/deliveries", role: Viewer, portal: true,
 		summary: "List deliveries", doc: "Deliveries that are pending and that are final, the newest event's first.",
 	}, a.listDeliveries)
 	register(a, operation{
-		id: "show-delivery", method: http.MethodGet, path: "/deliveries/{id}", role: Viewer,
+		id: "show-delivery", method: http.MethodGet, path: "/deliveries/{id}", role: Viewer, portal: true,
 		summary: "Show a delivery", doc: "A delivery with its attempts. What was sent and answered is shown to operators only.",
 		errors: []int{http.StatusNotFound},
 	}, a.showDelivery)
 	register(a, operation{
-		id: "retry-delivery", method: http.MethodPost, path: "/deliveries/{id}/retry", role: Operator,
+		id: "retry-delivery", method: http.MethodPost, path: "/deliveries/{id}/retry", role: Operator, portal: true,
 		summary: "Retry a delivery", doc: "Makes one more attempt, of a delivery that is final or of one that is pending, now: with the same id and, where the ledger has it, the same request.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, a.retryDelivery)

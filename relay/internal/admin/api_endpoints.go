@@ -105,25 +105,25 @@ type endpointsOutput struct{ Body endpointPage }
 
 func (a *API) endpointOperations() {
 	register(a, operation{
-		id: "list-endpoints", method: http.MethodGet, path: "/endpoints", role: Viewer,
+		id: "list-endpoints", method: http.MethodGet, path: "/endpoints", role: Viewer, portal: true,
 		summary: "List endpoints", doc: "Endpoints by name, with their health and what waits for them.",
 	}, a.listEndpoints)
 	register(a, operation{
-		id: "pause-endpoint", method: http.MethodPost, path: "/endpoints/{name}/pause", role: Operator,
+		id: "pause-endpoint", method: http.MethodPost, path: "/endpoints/{name}/pause", role: Operator, portal: true,
 		summary: "Pause an endpoint", doc: "Parks the events of an endpoint until it is resumed; the running relay notices within a second or two. One that is paused already stays so, with the new reason if one is given.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, who *Caller, in *turnInput) (*turnOutput, error) {
 		return in.turn(ctx, who, a.Control.Pause)
 	})
 	register(a, operation{
-		id: "resume-endpoint", method: http.MethodPost, path: "/endpoints/{name}/resume", role: Operator,
+		id: "resume-endpoint", method: http.MethodPost, path: "/endpoints/{name}/resume", role: Operator, portal: true,
 		summary: "Resume an endpoint", doc: "Lets an endpoint that is paused, or answered 410 Gone, have its events again, what was parked first, and forgets its failures.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, who *Caller, in *turnInput) (*turnOutput, error) {
 		return in.turn(ctx, who, a.Control.Resume)
 	})
 	register(a, operation{
-		id: "test-endpoint", method: http.MethodPost, path: "/endpoints/{name}/test", role: Operator, body: maxPayload, within: testWithin,
+		id: "test-endpoint", method: http.MethodPost, path: "/endpoints/{name}/test", role: Operator, portal: true, body: maxPayload, within: testWithin,
 		summary: "Send a test to an endpoint", doc: "Sends one request in the way that every delivery is sent, marked by the header Posthorn-Test, and waits for what comes of it. The ledger is not touched. A conflict says why nothing was sent.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, a.testEndpoint)

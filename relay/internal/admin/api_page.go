@@ -28,6 +28,7 @@ const (
 	deliveryList = 'd' // then microseconds since 1970 and the delivery's id
 	endpointList = 'e' // then the endpoint's name, NUL and id
 	eventList    = 't' // then the event's type
+	auditList    = 'a' // then the entry's id
 )
 
 func badCursor() error { return invalid("query.cursor", "is no next of a page of this list") }
@@ -115,6 +116,14 @@ func checkID(field, text string) (uuid.UUID, error) {
 		return uuid.Nil, invalid(field, "is a UUID")
 	}
 	return id, nil
+}
+
+// checkTime returns the problem of a time that Postgres does not know.
+func checkTime(field string, at time.Time) error {
+	if !at.IsZero() && (at.Year() < 1 || at.Year() > 9999) {
+		return invalid(field, "is a time of the years 1 to 9999")
+	}
+	return nil
 }
 
 // excerpt returns the beginning of a text that may be long, or no text.

@@ -49,7 +49,7 @@ type streamOutput struct{ Body streamStatus }
 
 func (a *API) relayOperations() {
 	register(a, operation{
-		id: "list-events", method: http.MethodGet, path: "/events", role: Viewer,
+		id: "list-events", method: http.MethodGet, path: "/events", role: Viewer, portal: true,
 		summary: "List event types", doc: "The catalogue of the configuration, by type.",
 	}, func(_ context.Context, _ *Caller, in *PageInput) (*eventsOutput, error) {
 		part, next, err := page(in, eventList, a.Control.Catalogue(), func(e *EventType) string { return e.Type })

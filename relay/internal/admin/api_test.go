@@ -3,7 +3,6 @@ package admin
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -64,6 +63,10 @@ func (f *fakeControl) Test(ctx context.Context, _ *Caller, _, _ string, _ []byte
 	return &TestResult{}, f.err
 }
 
+func (f *fakeControl) Audit(context.Context, *Caller, ledger.AuditFilter) ([]ledger.AuditEntry, error) {
+	return nil, f.err
+}
+
 func (f *fakeControl) Catalogue() []EventType { return nil }
 
 const (
@@ -74,9 +77,7 @@ const (
 // newTestAPI returns an API that speaks to control and logs to log.
 func testOptions(control Control, log *bytes.Buffer) APIOptions {
 	return APIOptions{
-		Control: control, Snapshot: func() Snapshot { return Snapshot{Role: RoleStandby} }, Version: "test",
-		Listen: "192.0.2.1:8080", Hosts: []string{"Posthorn.Example", "2001:db8::1"},
-		Tokens: []Token{{"watcher", Viewer, sha256.Sum256([]byte(viewerToken))}, {"root", Admin, sha256.Sum256([]byte(adminToken))}},
+		Control: control, Snapshot: func() Snapshot { return Snapshot{Role: RoleStandby} }, Version: "test", Access: NewAccess(accessOptions(log)),
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
 	}
 }
@@ -147,6 +148,9 @@ func TestAPIRefusesWhatIsNotForIt(t *testing.T) {
 		{"an empty origin", "POST", "/api/v1/endpoints/e/pause", header("Origin", ""), 403},
 		{"another scheme", "POST", "/api/v1/endpoints/e/pause", header("Origin", "chrome-extension://localhost:8080"), 403},
 		{"two origins", "POST", "/api/v1/endpoints/e/pause", header("Origin", "http://localhost:8080", "http://evil.example"), 403},
+		{"a page of another site, by its browser", "POST", "/api/v1/endpoints/e/pause", header("Sec-Fetch-Site", "cross-site"), 403},
+		{"a page of the same site, by its browser", "POST", "/api/v1/endpoints/e/pause", header("Sec-Fetch-Site", "same-site"), 403},
+		{"a page of ours, by its browser", "POST", "/api/v1/endpoints/e/pause", header("Sec-Fetch-Site", "same-origin"), 200},
 		{"another origin that reads", "GET", "/api/v1/events", header("Origin", "http://evil.example"), 200},
 
 		{"no token", "GET", "/api/v1/events", header("Authorization"), 401},
@@ -194,7 +198,7 @@ func TestAPIRefusesWhatIsNotForIt(t *testing.T) {
 }
 
 func TestAPIIsOffWithoutTokens(t *testing.T) {
-	a, err := NewAPI(APIOptions{Listen: "127.0.0.1:8080", Logger: slog.New(slog.DiscardHandler)})
+	a, err := NewAPI(APIOptions{Access: NewAccess(AccessOptions{Listen: "127.0.0.1:8080"}), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +285,7 @@ func TestGuessingTokensIsLimited(t *testing.T) {
 		for i := range 3 * maxGuessers {
 			guess(fmt.Sprintf("10.%d.%d.1:1", i/256, i%256), "guess")
 		}
-		if n := len(a.people.guesses.by); n != maxGuessers {
+		if n := len(a.Access.guesses.by); n != maxGuessers {
 			t.Errorf("%d addresses are remembered", n)
 		}
 	})

@@ -15,6 +15,7 @@ import (
 type Control interface {
 	EndpointControl
 	DeliveryControl
+	AuditControl
 	Catalogue() []EventType
 }
 
@@ -33,4 +34,11 @@ type DeliveryControl interface {
 	List(ctx context.Context, who *Caller, f ledger.Filter) ([]ledger.Delivery, error)
 	Show(ctx context.Context, who *Caller, id uuid.UUID) (*ledger.Detail, error)
 	Retry(ctx context.Context, who *Caller, id uuid.UUID) (again bool, err error)
+}
+
+// AuditControl is Control's part for the audit.
+type AuditControl interface {
+	// Audit returns the entries that match f, the newest first. A tenant is not
+	// told who of the host's people did something, nor from where.
+	Audit(ctx context.Context, who *Caller, f ledger.AuditFilter) ([]ledger.AuditEntry, error)
 }

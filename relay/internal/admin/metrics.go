@@ -100,6 +100,13 @@ func (m *Metrics) Finals(endpoint string, state ledger.State) (count func()) {
 	return m.finished.WithLabelValues(endpoint, string(state)).Inc
 }
 
+// Forget drops what was counted of an endpoint that is gone.
+func (m *Metrics) Forget(endpoint string) {
+	labels := prometheus.Labels{"endpoint": endpoint}
+	m.attempts.DeletePartialMatch(labels)
+	m.finished.DeletePartialMatch(labels)
+}
+
 // Reloaded counts one configuration to change to, by what became of it: applied,
 // unchanged or refused.
 func (m *Metrics) Reloaded(outcome string) {

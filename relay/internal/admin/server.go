@@ -23,7 +23,7 @@ const (
 	RoleConnecting = "connecting" // Postgres was not reached yet
 )
 
-// Server answers /healthz, /readyz, /metrics and what is under /api.
+// Server answers /healthz, /readyz, /metrics and what is under /api and /admin.
 type Server struct {
 	listener net.Listener
 	http     *http.Server
@@ -33,7 +33,7 @@ type Server struct {
 
 // Listen opens address, so that a port in use is an error before anything
 // else starts.
-func Listen(ctx context.Context, address string, metrics *Metrics, snapshot func() Snapshot, api http.Handler, logger *slog.Logger) (*Server, error) {
+func Listen(ctx context.Context, address string, metrics *Metrics, snapshot func() Snapshot, operators http.Handler, logger *slog.Logger) (*Server, error) {
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
@@ -53,7 +53,8 @@ func Listen(ctx context.Context, address string, metrics *Metrics, snapshot func
 	mux.HandleFunc("GET /healthz", health)
 	mux.HandleFunc("GET /readyz", health)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics.registry, promhttp.HandlerOpts{}))
-	mux.Handle("/api/", api)
+	mux.Handle("/api/", operators)
+	mux.Handle("/admin/", operators)
 	s := &Server{listener: listener}
 	s.http = &http.Server{
 		Handler: s.whileRunning(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,

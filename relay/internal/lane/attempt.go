@@ -35,7 +35,7 @@ type outcome struct {
 // attempt makes one try of a delivery, the first or a later one: render, sign,
 // POST, and judge what came of it.
 func (l *lane) attempt(ctx context.Context, d *delivery) outcome {
-	ep, request := l.ep, d.request.Load()
+	ep, request := l.ep(), d.request.Load()
 	if request == nil {
 		if made := d.event.Made.Load(); !made.Sends() {
 			return l.judgeMade(d, made)
@@ -149,14 +149,14 @@ func (l *lane) judgeMade(d *delivery, made *event.Made) outcome {
 func (l *lane) schedule(d *delivery, number int, res egress.Response, o *outcome) {
 	o.state = ledger.Failed
 	answered := res.Err == nil
-	if o.gone = answered && res.Status == http.StatusGone; o.gone || answered && l.ep.Retry.stops(res.Status) {
+	if o.gone = answered && res.Status == http.StatusGone; o.gone || answered && l.ep().Retry.stops(res.Status) {
 		return
 	}
 	var retryAfter time.Duration
 	if res.Status == http.StatusTooManyRequests || res.Status == http.StatusServiceUnavailable {
 		retryAfter = parseRetryAfter(res.RetryAfter, time.Now())
 	}
-	wait, ok := l.ep.Retry.next(number, time.Since(d.event.CommittedAt), retryAfter)
+	wait, ok := l.ep().Retry.next(number, time.Since(d.event.CommittedAt), retryAfter)
 	if o.exhausted = !ok; ok {
 		o.state, o.reason, o.wait = ledger.Pending, "retry", wait
 	}

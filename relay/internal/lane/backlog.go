@@ -53,7 +53,7 @@ func newBacklog(b ledger.Backlog, now time.Time) backlog {
 
 // loadKeys reads the blocked keys. Call it before the lane is used.
 func (l *lane) loadKeys(ctx context.Context) error {
-	keys, more, err := l.set.opts.Store.BlockedKeys(ctx, l.ep.ID, l.maxKeys)
+	keys, more, err := l.set.opts.Store.BlockedKeys(ctx, l.ep().ID, l.maxKeys)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (l *lane) park(d *delivery, reason string) {
 // put gives the ledger the news of a delivery.
 func (l *lane) put(d *delivery, o outcome) {
 	r := &ledger.Record{
-		ID: d.id, Endpoint: l.ep.ID, Event: d.event, State: o.state, Reason: o.reason,
+		ID: d.id, Endpoint: l.ep().ID, Event: d.event, State: o.state, Reason: o.reason,
 		Attempts: d.attempts, Wait: o.wait, Request: d.request.Load(), Attempt: o.attempt,
 		Stored: d.stored, Settles: d.fresh, KeyHash: d.keyHash, Status: o.status, Error: o.err,
 	}
@@ -231,9 +231,9 @@ func (l *lane) refresh(ctx context.Context, now ledger.Change, holds int64) bool
 	l.mu.Lock()
 	moves, still := l.moves, l.moving == 0
 	l.mu.Unlock()
-	b, err := l.set.opts.Store.BacklogOf(ctx, l.ep.ID)
+	b, err := l.set.opts.Store.BacklogOf(ctx, l.ep().ID)
 	if err != nil {
-		l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "backlog not read", slog.String("endpoint", l.ep.Name), slog.Any("err", err))
+		l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "backlog not read", slog.String("endpoint", l.ep().Name), slog.Any("err", err))
 		return false
 	}
 	l.mu.Lock()
@@ -256,8 +256,8 @@ func (l *lane) refresh(ctx context.Context, now ledger.Change, holds int64) bool
 // claim returns what to ask the ledger for now, if anything, and whether that
 // is the one try at a failing endpoint.
 func (l *lane) claim(now time.Time) (c ledger.Claim, want, probe bool) {
-	c = ledger.Claim{Endpoint: l.ep.ID, Ordered: l.ep.Ordered, Rows: pageRows, Bytes: pageBytes}
-	if !l.open() || l.ep.Ordered && !l.set.passed.Load() {
+	c = ledger.Claim{Endpoint: l.ep().ID, Ordered: l.ep().Ordered, Rows: pageRows, Bytes: pageBytes}
+	if !l.open() || l.ep().Ordered && !l.set.passed.Load() {
 		return c, false, false
 	}
 	raw := 0
@@ -289,11 +289,11 @@ func (l *lane) claim(now time.Time) (c ledger.Claim, want, probe bool) {
 		return c, false, false
 	}
 	if l.set.claimed.Load() > l.set.opts.Buffer { // others have much in memory: only what can be sent at once
-		c.Rows, c.Bytes = l.ep.Concurrency, 1
+		c.Rows, c.Bytes = l.ep().Concurrency, 1
 		if len(c.Except) > 0 { // it may be what waits for transforms here, and that for long
 			c.Rows, c.Bytes = pageRows/2, pageBytes/4
 		}
-		return c, sendable < l.ep.Concurrency, false
+		return c, sendable < l.ep().Concurrency, false
 	}
 	return c, true, false
 }
@@ -308,7 +308,7 @@ func (l *lane) consult(ctx context.Context, c ledger.Claim, want, probe bool, fr
 		err     error
 	)
 	if len(freed) > 0 {
-		blocked, err = l.set.opts.Store.StillBlocked(ctx, l.ep.ID, freed)
+		blocked, err = l.set.opts.Store.StillBlocked(ctx, l.ep().ID, freed)
 	}
 	if err == nil && want {
 		page, err = l.set.opts.Store.Claim(ctx, c)
@@ -317,14 +317,14 @@ func (l *lane) consult(ctx context.Context, c ledger.Claim, want, probe bool, fr
 	var keys map[int64]event.Position
 	more := true
 	if err == nil && reload {
-		keys, more, err = l.set.opts.Store.BlockedKeys(ctx, l.ep.ID, l.maxKeys)
+		keys, more, err = l.set.opts.Store.BlockedKeys(ctx, l.ep().ID, l.maxKeys)
 	}
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
 		if ctx.Err() == nil {
-			l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "backlog not read", slog.String("endpoint", l.ep.Name), slog.Any("err", err))
+			l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "backlog not read", slog.String("endpoint", l.ep().Name), slog.Any("err", err))
 		}
 		l.health.probing = false
 		l.askAgain = time.Now().Add(time.Second)
@@ -397,7 +397,7 @@ func (l *lane) take(ctx context.Context, c ledger.Claim, probe bool, page ledger
 		l.claimSoon(time.Now().Add(time.Second))
 	}
 	// Of an ordered backlog a page shows only the heads.
-	if !probe && !c.Retries && !page.More && (!l.ep.Ordered || l.stored < pageRows) {
+	if !probe && !c.Retries && !page.More && (!l.ep().Ordered || l.stored < pageRows) {
 		l.overflow = false
 	}
 	for i := range page.Deliveries {

@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net/url"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/time/rate"
 
 	"github.com/posthorn/posthorn/relay/internal/egress"
 	"github.com/posthorn/posthorn/transforms"
@@ -18,6 +20,8 @@ import (
 type Endpoint struct {
 	ID           uuid.UUID
 	Name, Tenant string
+	Label        string // what metrics call it; "" for Name
+	Broken       string // why nothing can be sent to it: its events are parked; "" for nothing
 	URL          *url.URL
 
 	Method      string
@@ -38,6 +42,17 @@ type Endpoint struct {
 
 	shown shownURL // URL for templates
 	plain plain
+}
+
+// label returns what metrics call the endpoint.
+func (ep *Endpoint) label() string { return cmp.Or(ep.Label, ep.Name) }
+
+// limiter returns what keeps to the endpoint's rate limit, nil without one.
+func (ep *Endpoint) limiter() *rate.Limiter {
+	if ep.RateLimit <= 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(ep.RateLimit), max(1, int(ep.RateLimit/10)))
 }
 
 // sets reports whether the endpoint has a header of this name, in any spelling.

@@ -328,6 +328,13 @@ func (f *fakeLedger) retryAll() {
 	f.change.At = time.Now()
 }
 
+// waiting returns how many are not final.
+func (f *fakeLedger) waiting() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.pending)
+}
+
 func (f *fakeLedger) finished() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -365,4 +372,5 @@ type noMeter struct{}
 
 func (noMeter) Attempts(string, string) func()     { return func() {} }
 func (noMeter) Finals(string, ledger.State) func() { return func() {} }
+func (noMeter) Forget(string)                      {}
 func (noMeter) Delivered(time.Duration)            {}

@@ -52,9 +52,9 @@ func (d *delivery) bytes() int64 { return d.event.Size() }
 // lane is the way to one endpoint. What is not in memory is in the ledger.
 type lane struct {
 	set      *Set
-	ep       *Endpoint
-	limiter  *rate.Limiter  // nil for no limit
-	failures rate.Sometimes // how often a failure is logged
+	endpoint atomic.Pointer[Endpoint] // what is sent by it now; see ep
+	limiter  *rate.Limiter            // nil for no limit
+	failures rate.Sometimes           // how often a failure is logged
 
 	mu      sync.Mutex
 	ready   fifo                    // may be sent now
@@ -73,23 +73,41 @@ type lane struct {
 	pace     pace
 	counts   counts
 	disabled atomic.Bool // that nothing more is matched, for the router
+	leaving  bool        // the endpoint is no longer among the set's: what is in flight ends
 
 	standing
 	backlog
 }
 
 func newLane(s *Set, ep *Endpoint, b ledger.Backlog, before ledger.Standing) *lane {
-	l := &lane{set: s, ep: ep, keys: map[int64]*delivery{}, held: map[uuid.UUID]*delivery{}, raw: map[*delivery]struct{}{}}
+	l := &lane{set: s, keys: map[int64]*delivery{}, held: map[uuid.UUID]*delivery{}, raw: map[*delivery]struct{}{}}
+	l.endpoint.Store(ep)
 	l.state = cmp.Or(before.State, ledger.Enabled)
 	l.disabled.Store(l.state == ledger.Disabled)
 	l.health.row, l.health.since = before.Failures, time.Now().Add(-before.FailingFor)
-	if ep.RateLimit > 0 {
-		l.limiter = rate.NewLimiter(rate.Limit(ep.RateLimit), max(1, int(ep.RateLimit/10)))
-	}
-	l.counts = newCounts(s.opts.Meter, ep.Name)
+	l.limiter = ep.limiter()
+	l.counts = newCounts(s.opts.Meter, ep.label())
 	l.failures = rate.Sometimes{First: 10, Interval: time.Second}
 	l.backlog = newBacklog(b, time.Now())
 	return l
+}
+
+// ep returns the endpoint as it is now: Set.Update may give the lane another one
+// of the same id.
+func (l *lane) ep() *Endpoint { return l.endpoint.Load() }
+
+// open reports whether the endpoint gets requests.
+func (l *lane) open() bool { return l.state == ledger.Enabled && l.ep().Broken == "" && !l.leaving }
+
+// parked is the reason that deliveries are parked with.
+func (l *lane) parked() string {
+	switch {
+	case l.leaving:
+		return "endpoint removed or disabled"
+	case l.ep().Broken != "":
+		return "endpoint cannot be used"
+	}
+	return "endpoint " + string(l.state)
 }
 
 // enqueue takes a delivery from the stream: it is sent as soon as it can be,
@@ -97,7 +115,7 @@ func newLane(s *Set, ep *Endpoint, b ledger.Backlog, before ledger.Standing) *la
 func (l *lane) enqueue(ctx context.Context, d *delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ep.Ordered {
+	if l.ep().Ordered {
 		if hash, ok := d.event.KeyHash(); ok {
 			d.keyHash = &hash
 		}
@@ -175,7 +193,7 @@ func (l *lane) transformed(ctx context.Context, d *delivery) {
 
 // hire starts a worker if there is work for one more.
 func (l *lane) hire(ctx context.Context) {
-	if l.workers >= l.ep.Concurrency || l.ready.len() == 0 || !l.open() || !l.set.startable() {
+	if l.workers >= l.ep().Concurrency || l.ready.len() == 0 || !l.open() || !l.set.startable() {
 		return
 	}
 	l.workers++
@@ -219,10 +237,11 @@ func (l *lane) turn(ctx context.Context, d *delivery, o outcome) (*delivery, boo
 			return nil, false
 		}
 	}
-	limited := l.limiter != nil && l.ready.len() > 0 && l.ready.first().sends()
+	limiter := l.limiter
+	limited := limiter != nil && l.ready.len() > 0 && l.ready.first().sends()
 	if limited {
 		l.mu.Unlock()
-		err := l.limiter.Wait(ctx)
+		err := limiter.Wait(ctx)
 		l.mu.Lock()
 		if now = time.Now(); err != nil { // ctx ended
 			return nil, false
@@ -237,7 +256,7 @@ func (l *lane) turn(ctx context.Context, d *delivery, o outcome) (*delivery, boo
 // worker go; with true the next must wait for the rate limit, which admitted
 // says was asked.
 func (l *lane) start(admitted bool, now time.Time) (*delivery, bool) {
-	if l.ready.len() == 0 || !l.open() || !l.set.startable() {
+	if l.ready.len() == 0 || !l.open() || !l.set.startable() || l.workers > l.ep().Concurrency {
 		l.workers--
 		return nil, false
 	}
@@ -308,7 +327,7 @@ func (l *lane) finish(ctx context.Context, d *delivery, o outcome, now time.Time
 // of an endpoint that fails everything, some are logged.
 func (l *lane) logFailure(ctx context.Context, d *delivery, o outcome) {
 	l.failures.Do(func() {
-		l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "delivery failed", slog.String("endpoint", l.ep.Name), slog.String("delivery", d.id.String()),
+		l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "delivery failed", slog.String("endpoint", l.ep().Name), slog.String("delivery", d.id.String()),
 			slog.String("type", d.event.Type), slog.Int("attempts", d.attempts), slog.String("err", o.err))
 	})
 }
@@ -440,7 +459,7 @@ func (l *lane) turned(ctx context.Context) {
 	if failing {
 		level, text = slog.LevelWarn, "endpoint is failing, its first attempts are parked"
 	}
-	l.set.opts.Logger.LogAttrs(ctx, level, text, slog.String("endpoint", l.ep.Name))
+	l.set.opts.Logger.LogAttrs(ctx, level, text, slog.String("endpoint", l.ep().Name))
 	l.healthAt = time.Time{} // worth telling at once
 }
 
@@ -448,7 +467,7 @@ func (l *lane) status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return Status{
-		Endpoint: l.ep.Name, InFlight: len(l.flying), Waiting: l.waits, Pending: l.stored,
+		Endpoint: l.ep().label(), InFlight: len(l.flying), Waiting: l.waits, Pending: l.stored,
 		Failing: l.health.failing, Overflow: l.overflow, State: l.state,
 	}
 }

@@ -261,7 +261,7 @@ func checkKeyOrder(t *testing.T, seed uint64, turned bool) {
 		b.transform(sometimesSlow(rand.New(rand.NewPCG(seed, 4))))
 	}
 	if random.IntN(2) == 0 {
-		b.set.lanes[0].maxKeys = random.IntN(4) // fewer than there are
+		b.set.all()[0].maxKeys = random.IntN(4) // fewer than there are
 	}
 	var turning sync.WaitGroup
 	if turned {
@@ -326,7 +326,7 @@ func TestSlowEndpointOverflowsAndDrains(t *testing.T) {
 				t.Errorf("%s was sent %d times", body, n)
 			}
 		}
-		if b.set.lanes[0].overflow {
+		if b.set.all()[0].overflow {
 			t.Error("the lane still overflows after its backlog was drained")
 		}
 	})
@@ -399,7 +399,7 @@ func TestClaimedDeliveriesInFrontDoNotHoldTheSlot(t *testing.T) {
 		const parked = 40
 		b.offer(t.Context(), parked, func(int) string { return "" })
 		eventually(t, time.Minute, func() bool { // the first few went at once; the rest overflowed and came back
-			l := b.set.lanes[0]
+			l := b.set.all()[0]
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			return len(l.held) > parked/2 && !l.overflow

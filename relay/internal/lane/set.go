@@ -38,13 +38,15 @@ type sender interface {
 	Send(ctx context.Context, q *egress.Request) egress.Response
 }
 
-// Meter counts what the lanes do.
+// Meter counts what the lanes do. It knows endpoints by their Label or Name.
 type Meter interface {
 	// Attempts returns what counts one attempt by what came of it: delivered,
 	// rejected or failed.
 	Attempts(endpoint, outcome string) (count func())
 	// Finals returns what counts one delivery that became final.
 	Finals(endpoint string, state ledger.State) (count func())
+	// Forget drops what was counted of an endpoint that is gone.
+	Forget(endpoint string)
 	// Delivered takes the time from an event's commit to its delivery.
 	Delivered(sinceCommit time.Duration)
 }
@@ -69,18 +71,21 @@ type Options struct {
 // Set is all lanes. Use NewSet, then Run.
 type Set struct {
 	opts   Options
-	lanes  []*lane
-	byID   map[uuid.UUID]*lane
+	lanes  atomic.Pointer[[]*lane] // of the endpoints, in their order
 	buffer *buffer
 	stage  *stage
+
+	mu      sync.Mutex
+	byID    map[uuid.UUID]*lane     // those that are leaving, too
+	leaving []*lane                 // their endpoints are gone, what is in flight is not
+	seen    map[uuid.UUID]time.Time // the newest change of each endpoint that the lanes know
 
 	claimed  atomic.Int64  // bytes of claimed deliveries in memory
 	queries  chan struct{} // bounds the lanes' queries that run at once
 	wake     chan *lane    // lanes to look after before the next tick
 	stopping atomic.Bool
-	passed   atomic.Bool             // the stream passed the highest recorded position
-	holds    atomic.Int64            // how often a lane held its endpoint, or the ledger learnt of it
-	seen     map[uuid.UUID]time.Time // the newest change of each endpoint that the lanes know; watchChanges' own
+	passed   atomic.Bool  // the stream passed the highest recorded position
+	holds    atomic.Int64 // how often a lane held its endpoint, or the ledger learnt of it
 
 	work    sync.WaitGroup // workers and consultations
 	closing sync.RWMutex
@@ -104,20 +109,24 @@ const claimQueries = 4
 func NewSet(o Options, backlogs map[uuid.UUID]ledger.Backlog, standings map[uuid.UUID]ledger.Standing) *Set {
 	s := &Set{opts: o, byID: make(map[uuid.UUID]*lane, len(o.Endpoints)), seen: make(map[uuid.UUID]time.Time, len(o.Endpoints)), buffer: newBuffer(o.Buffer), queries: make(chan struct{}, claimQueries), wake: make(chan *lane, 64), over: make(chan struct{}), jobs: make(chan func())}
 	s.stage = newStage(s)
-	for _, ep := range o.Endpoints {
-		l := newLane(s, ep, backlogs[ep.ID], standings[ep.ID])
-		s.lanes = append(s.lanes, l)
-		s.byID[ep.ID] = l
+	lanes := make([]*lane, len(o.Endpoints))
+	for i, ep := range o.Endpoints {
+		lanes[i] = newLane(s, ep, backlogs[ep.ID], standings[ep.ID])
+		s.byID[ep.ID] = lanes[i]
 		s.seen[ep.ID] = standings[ep.ID].At
 	}
+	s.lanes.Store(&lanes)
 	return s
 }
+
+// all returns the lanes in the order of their endpoints; to be read only.
+func (s *Set) all() []*lane { return *s.lanes.Load() }
 
 // LoadKeys reads which keys have something pending, for the lanes that keep
 // their order. Call it before the first Enqueue.
 func (s *Set) LoadKeys(ctx context.Context) error {
-	for _, l := range s.lanes {
-		if l.ep.Ordered && l.stored > 0 {
+	for _, l := range s.all() {
+		if l.ep().Ordered && l.stored > 0 {
 			if err := l.loadKeys(ctx); err != nil {
 				return err
 			}
@@ -187,17 +196,17 @@ func (s *Set) shrink(e *event.Event) {
 
 // Enqueue gives the event's delivery to the lane of endpoint number i.
 func (s *Set) Enqueue(ctx context.Context, i int, id uuid.UUID, e *event.Event) {
-	s.lanes[i].enqueue(ctx, newDelivery(id, e))
+	s.all()[i].enqueue(ctx, newDelivery(id, e))
 }
 
 // Disabled reports whether endpoint number i is disabled: nothing more is
 // matched for it.
-func (s *Set) Disabled(i int) bool { return s.lanes[i].disabled.Load() }
+func (s *Set) Disabled(i int) bool { return s.all()[i].disabled.Load() }
 
 // Refuse records the event's delivery to endpoint number i as failed, without
 // an attempt.
 func (s *Set) Refuse(ctx context.Context, i int, id uuid.UUID, e *event.Event, why string) {
-	s.lanes[i].refuse(ctx, newDelivery(id, e), why)
+	s.all()[i].refuse(ctx, newDelivery(id, e), why)
 }
 
 // Known tells the lanes that a delivery stands in the ledger already, so that
@@ -213,7 +222,7 @@ const monitorEvery = 100 * time.Millisecond
 
 // changedEvery is how often the ledger is asked which endpoints somebody
 // touched.
-const changedEvery = time.Second
+const changedEvery = 500 * time.Millisecond
 
 // Run looks after the lanes until ctx ends, and returns when all they started
 // has ended. Stop lets them finish first.
@@ -238,7 +247,7 @@ func (s *Set) Run(ctx context.Context) error {
 			s.watchLedger(now)
 			s.judgeHold(ctx, now)
 			s.stage.resume(ctx)
-			for _, l := range s.lanes {
+			for _, l := range s.present() {
 				l.look(ctx, now)
 			}
 		}
@@ -312,7 +321,7 @@ func (s *Set) Stop(ctx context.Context) error {
 // busy reports whether requests are being made or their consequences are not
 // recorded.
 func (s *Set) busy() bool {
-	return slices.ContainsFunc(s.lanes, func(l *lane) bool {
+	return slices.ContainsFunc(s.present(), func(l *lane) bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return len(l.flying) > 0 || l.unwritten
@@ -322,7 +331,7 @@ func (s *Set) busy() bool {
 // InFlight returns how many requests are being made.
 func (s *Set) InFlight() int {
 	n := 0
-	for _, l := range s.lanes {
+	for _, l := range s.present() {
 		l.mu.Lock()
 		n += len(l.flying)
 		l.mu.Unlock()
@@ -335,7 +344,7 @@ func (s *Set) Buffered() int64 { return s.buffer.used.Load() }
 
 // Status is how one lane does.
 type Status struct {
-	Endpoint string
+	Endpoint string // as metrics call it
 	InFlight int
 	Waiting  int
 	Pending  int64 // in the ledger
@@ -344,10 +353,11 @@ type Status struct {
 	State    ledger.EndpointState
 }
 
-// Statuses returns how the lanes do, in the order of the configuration.
+// Statuses returns how the lanes do, in the order of their endpoints.
 func (s *Set) Statuses() []Status {
-	all := make([]Status, len(s.lanes))
-	for i, l := range s.lanes {
+	lanes := s.all()
+	all := make([]Status, len(lanes))
+	for i, l := range lanes {
 		all[i] = l.status()
 	}
 	return all
@@ -390,7 +400,7 @@ func (s *Set) judgeHold(ctx context.Context, now time.Time) {
 	}
 	var fullest *lane
 	var most int64
-	for _, l := range s.lanes {
+	for _, l := range s.all() {
 		if n := l.waitingBytes(); n > most {
 			fullest, most = l, n
 		}
@@ -421,12 +431,12 @@ func (s *Set) watchChanges(ctx context.Context) {
 		}
 		newest, all := since, true
 		for id, change := range changed {
-			if l, ok := s.byID[id]; ok && !s.seen[id].Equal(change.At) {
+			if l := s.unaware(id, change.At); l != nil {
 				if !l.refresh(ctx, change, holds) {
 					all = false
 					continue
 				}
-				s.seen[id] = change.At
+				s.saw(id, change.At)
 			}
 			if change.At.After(newest) {
 				newest = change.At

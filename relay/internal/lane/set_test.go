@@ -84,6 +84,8 @@ func (a *asked) Finals(endpoint string, state ledger.State) func() {
 	return a.counter(endpoint + " " + string(state))
 }
 
+func (*asked) Forget(string) {}
+
 func TestLaneAsksForEachOfItsFiguresOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		meter := &asked{n: map[string]int{}}
@@ -93,14 +95,14 @@ func TestLaneAsksForEachOfItsFiguresOnce(t *testing.T) {
 			defer func() { status = 200 }()
 			return status, 0
 		})
-		b.set.lanes[0].counts = newCounts(meter, "e")
+		b.set.all()[0].counts = newCounts(meter, "e")
 		b.start(t)
 		defer b.stop()
 		b.offer(context.Background(), 3, func(int) string { return "" })
 		eventually(t, time.Minute, func() bool { return b.ledger.finished() == 3 })
 		synctest.Wait()
-		b.set.lanes[0].mu.Lock()
-		defer b.set.lanes[0].mu.Unlock()
+		b.set.all()[0].mu.Lock()
+		defer b.set.all()[0].mu.Unlock()
 		if want := []string{"e rejected", "e delivered", "e delivered"}; !slices.Equal(meter.counters, want) { // of attempts, of deliveries
 			t.Errorf("asked for %q, want %q", meter.counters, want)
 		}

@@ -20,8 +20,8 @@ func (l *lane) span(d *delivery, request *ledger.Request, now time.Time) *trace.
 	h := egress.Header(request.Headers)
 	return l.set.opts.Tracer.Begin(trace.Attempt{
 		Traceparent: h.Get("Traceparent"), Tracestate: h.Get("Tracestate"),
-		Endpoint: l.ep.Name, Tenant: d.event.Tenant, Delivery: d.id, Event: d.event.ID, Type: d.event.Type,
-		Number: d.attempts + 1, Method: request.Method, URL: l.ep.URL, Start: now, Committed: d.event.CommittedAt,
+		Endpoint: l.ep().Name, Tenant: d.event.Tenant, Delivery: d.id, Event: d.event.ID, Type: d.event.Type,
+		Number: d.attempts + 1, Method: request.Method, URL: l.ep().URL, Start: now, Committed: d.event.CommittedAt,
 	})
 }
 

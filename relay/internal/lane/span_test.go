@@ -141,7 +141,7 @@ func TestAttemptsSpanIsTheReceiversParent(t *testing.T) {
 				b.set.opts.Tracer = tracer
 			}
 			e := &event.Event{ID: uuid.New(), Type: "a.b", Payload: []byte(`{}`), Headers: tt.headers, CommittedAt: time.Now()}
-			if o := b.set.lanes[0].attempt(t.Context(), newDelivery(event.DeliveryID(e.ID, ep.ID), e)); o.state != ledger.Delivered {
+			if o := b.set.all()[0].attempt(t.Context(), newDelivery(event.DeliveryID(e.ID, ep.ID), e)); o.state != ledger.Delivered {
 				t.Fatalf("got %+v", o)
 			}
 			all := spans()
@@ -190,7 +190,7 @@ func TestEachAttemptIsASpan(t *testing.T) {
 	e := &event.Event{ID: uuid.New(), Type: "a.b", Payload: []byte(`{}`), Headers: fmt.Appendf(nil, `{"traceparent": %q}`, hostParent), CommittedAt: time.Now()}
 	d := newDelivery(event.DeliveryID(e.ID, ep.ID), e)
 	for range a.all {
-		if o := b.set.lanes[0].attempt(t.Context(), d); !o.abandoned {
+		if o := b.set.all()[0].attempt(t.Context(), d); !o.abandoned {
 			d.attempts++
 		}
 		if kept := egress.Header(d.request.Load().Headers).Values("Traceparent"); !slices.Equal(kept, []string{hostParent}) {
@@ -231,7 +231,7 @@ func TestSignaturesCoverTheSpansHeader(t *testing.T) {
 	b.set.opts.Sender = a
 	b.set.opts.Tracer, _ = startTracer(t)
 	e := &event.Event{ID: uuid.New(), Payload: []byte(`{}`), CommittedAt: time.Now()}
-	b.set.lanes[0].attempt(t.Context(), newDelivery(event.DeliveryID(e.ID, ep.ID), e))
+	b.set.all()[0].attempt(t.Context(), newDelivery(event.DeliveryID(e.ID, ep.ID), e))
 	if len(a.sent) != 1 {
 		t.Fatal("nothing was sent")
 	}
@@ -243,7 +243,7 @@ func TestSignaturesCoverTheSpansHeader(t *testing.T) {
 
 func TestWithoutTracerSpansCostNothing(t *testing.T) {
 	ep := testEndpoint(t, func(*Endpoint) {})
-	l := prepareBench(ep, nil, 1, 1<<20, nil).set.lanes[0]
+	l := prepareBench(ep, nil, 1, 1<<20, nil).set.all()[0]
 	d := newDelivery(uuid.New(), &event.Event{Headers: []byte(`{"traceparent": "` + hostParent + `"}`)})
 	request := &ledger.Request{Headers: [][2]string{{"Traceparent", hostParent}}}
 	now := time.Now()

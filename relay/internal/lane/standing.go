@@ -2,6 +2,7 @@ package lane
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -26,15 +27,10 @@ type standing struct {
 	heldAt    int64 // the newest of Set.holds that is this lane's
 }
 
-func (s *standing) open() bool { return s.state == ledger.Enabled }
-
-// parked is the reason that deliveries are parked with.
-func (s *standing) parked() string { return "endpoint " + string(s.state) }
-
 // halt returns what an attempt's outcome makes of the endpoint, and why;
 // Enabled for nothing.
 func (l *lane) halt(o outcome, now time.Time) (ledger.EndpointState, string) {
-	p := l.ep.Pause
+	p := l.ep().Pause
 	switch {
 	case !o.tried || o.state == ledger.Delivered:
 	case o.gone:
@@ -51,7 +47,7 @@ func (l *lane) halt(o outcome, now time.Time) (ledger.EndpointState, string) {
 
 // hold stops sending to the endpoint and sees to it that the ledger knows.
 func (l *lane) hold(ctx context.Context, state ledger.EndpointState, reason string) {
-	if l.state == state || l.state == ledger.Disabled {
+	if l.state == state || l.state == ledger.Disabled || l.leaving {
 		return
 	}
 	recording := l.unwritten
@@ -69,14 +65,17 @@ func (l *lane) recordHold(ctx context.Context) {
 		l.mu.Lock()
 		state, reason := l.state, l.reason
 		l.mu.Unlock()
-		err := l.set.opts.Store.Hold(ctx, l.ep.ID, state, reason)
+		err := l.set.opts.Store.Hold(ctx, l.ep().ID, state, reason)
 		if err == nil && l.recorded(state) || ctx.Err() != nil {
 			return
 		}
 		if err == nil {
 			continue
 		}
-		l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "endpoint's state not recorded, trying again", slog.String("endpoint", l.ep.Name), slog.Any("err", err))
+		if errors.Is(err, ledger.ErrUnknownEndpoint) && l.forgoHold() {
+			return
+		}
+		l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "endpoint's state not recorded, trying again", slog.String("endpoint", l.ep().Name), slog.Any("err", err))
 		timer := time.NewTimer(time.Second)
 		select {
 		case <-ctx.Done():
@@ -99,26 +98,36 @@ func (l *lane) recorded(state ledger.EndpointState) bool {
 	return true
 }
 
+// forgoHold gives up recording a hold if the endpoint is gone.
+func (l *lane) forgoHold() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unwritten = l.unwritten && !l.leaving
+	return l.leaving
+}
+
 // tellRouter lets events be matched or not. They are as long as the ledger
 // does not know that the endpoint is disabled: a relay after this one would
 // send what comes now.
-func (l *lane) tellRouter() { l.disabled.Store(l.state == ledger.Disabled && !l.unwritten) }
+func (l *lane) tellRouter() {
+	l.disabled.Store(l.leaving || l.state == ledger.Disabled && !l.unwritten)
+}
 
 // enter acts on a change of the endpoint's state. What the ledger was told of
 // its health under the state before is out of date, or was not taken.
 func (l *lane) enter(ctx context.Context, state ledger.EndpointState, reason string) {
 	l.state, l.reason = state, reason
 	l.tellRouter()
-	if l.open() {
+	if state == ledger.Enabled {
 		l.health = health{dirty: true}
 		l.overflow = l.stored > 0 // what is parked goes first
 		l.claimSoon(time.Now())
-		l.set.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "endpoint resumed", slog.String("endpoint", l.ep.Name), slog.Int64("pending", l.stored))
+		l.set.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "endpoint resumed", slog.String("endpoint", l.ep().Name), slog.Int64("pending", l.stored))
 		return
 	}
 	l.expelAll(l.parked())
 	l.health.probing, l.health.dirty = false, true
-	l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "endpoint "+string(state), slog.String("endpoint", l.ep.Name), slog.String("reason", reason))
+	l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "endpoint "+string(state), slog.String("endpoint", l.ep().Name), slog.String("reason", reason))
 }
 
 // recordHealth writes how the endpoint does, at most once a second, one after
@@ -135,9 +144,9 @@ func (l *lane) recordHealth(ctx context.Context, now time.Time) {
 	}
 	h.dirty, l.telling = false, true
 	l.set.spawn(func() {
-		err := l.set.opts.Store.SetHealth(ctx, l.ep.ID, news)
+		err := l.set.opts.Store.SetHealth(ctx, l.ep().ID, news)
 		if err != nil && ctx.Err() == nil {
-			l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "endpoint's health not recorded", slog.String("endpoint", l.ep.Name), slog.Any("err", err))
+			l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "endpoint's health not recorded", slog.String("endpoint", l.ep().Name), slog.Any("err", err))
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()

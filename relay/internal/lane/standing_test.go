@@ -121,7 +121,7 @@ func TestPausedEndpointParksAndDrainsInOrder(t *testing.T) {
 				t.Fatalf("request %d after the pause carries event %s", i, body)
 			}
 		}
-		if b.set.lanes[0].overflow {
+		if b.set.all()[0].overflow {
 			t.Error("the lane still overflows after its backlog was drained")
 		}
 	})

@@ -534,7 +534,7 @@ func checkTransformedOrder(t *testing.T, seed uint64) {
 	}
 	b.set.stage.mu.Lock()
 	defer b.set.stage.mu.Unlock()
-	if l := b.set.lanes[0]; len(b.set.stage.jobs)+len(b.set.stage.queues)+len(l.raw)+len(l.keys)+l.waits != 0 || l.bytes != 0 {
+	if l := b.set.all()[0]; len(b.set.stage.jobs)+len(b.set.stage.queues)+len(l.raw)+len(l.keys)+l.waits != 0 || l.bytes != 0 {
 		t.Errorf("left behind: %d jobs, %d queues, %d raw, %d keys, %d waiting with %d bytes", len(b.set.stage.jobs), len(b.set.stage.queues), len(l.raw), len(l.keys), l.waits, l.bytes)
 	}
 }
@@ -563,7 +563,7 @@ func TestRetriesDoNotWaitForWhatASlowTransformLeft(t *testing.T) {
 			b.give(t.Context(), &event.Event{ID: uuid.New(), Type: "slow", Payload: []byte("{}"), CommittedAt: time.Now()})
 		}
 		eventually(t, time.Minute, func() bool {
-			l := b.set.lanes[0]
+			l := b.set.all()[0]
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			return len(l.held) >= pageRows

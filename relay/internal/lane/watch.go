@@ -129,7 +129,7 @@ func (l *lane) rawBytes() (fresh, stored int64) {
 func (l *lane) spill(ctx context.Context, why string) {
 	if !l.overflow {
 		l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "endpoint overflows, its deliveries are parked",
-			slog.String("endpoint", l.ep.Name), slog.Int("waiting", l.waits), slog.String("why", why))
+			slog.String("endpoint", l.ep().Name), slog.Int("waiting", l.waits), slog.String("why", why))
 	}
 	l.overflow = true
 	l.expelAll("overflow")

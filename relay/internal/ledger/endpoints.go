@@ -62,28 +62,37 @@ const (
 )
 
 // sqlConfigured gives each endpoint the state of the configuration, unless an
-// operator or a relay paused or disabled what is enabled there.
+// operator or a relay paused or disabled what is enabled there. Those that the
+// API made have the state that it gave them.
 const sqlConfigured = `WITH wanted AS (
-  SELECT e.id, e.state AS was, coalesce(c.state, 'removed') AS state
+  SELECT e.id, e.state AS was, e.state_by AS was_by, e.reason AS was_reason, coalesce(c.state, 'removed') AS state
   FROM posthorn.endpoints e LEFT JOIN unnest($1::uuid[], $2::text[]) AS c(id, state) ON c.id = e.id
-  WHERE (c.state IS DISTINCT FROM 'enabled' OR e.state_by = 'configuration')
+  WHERE (c.id IS NOT NULL OR NOT EXISTS (SELECT FROM posthorn.definitions d WHERE d.id = e.id AND NOT d.deleted))
+    AND (c.state IS DISTINCT FROM 'enabled' OR e.state_by = 'configuration')
     AND (e.state <> coalesce(c.state, 'removed') OR e.state_by <> 'configuration')
   FOR UPDATE OF e
 ), turned AS (
   UPDATE posthorn.endpoints e SET state = w.state, state_by = 'configuration', state_at = now(), failing = false, failures = 0, failing_since = NULL,
     reason = CASE w.state WHEN 'disabled' THEN '` + reasonDisabled + `' WHEN 'removed' THEN '` + reasonRemoved + `' END
-  FROM wanted w WHERE e.id = w.id RETURNING e.id, e.name, w.was, e.state, e.reason
+  FROM wanted w WHERE e.id = w.id RETURNING e.id, e.name, e.tenant, w.was, w.was_by, w.was_reason, e.state, e.reason
 )
-INSERT INTO posthorn.audit (actor, action, subject, detail)
+INSERT INTO posthorn.audit (actor, action, subject, tenant, detail, before, after)
 SELECT 'configuration', CASE state WHEN 'enabled' THEN 'endpoint.enable' WHEN 'disabled' THEN 'endpoint.disable' ELSE 'endpoint.remove' END,
-  id::text, json_build_object('name', name, 'reason', reason, 'was', was)
+  id::text, tenant, json_build_object('name', name, 'reason', reason, 'was', was),
+  json_strip_nulls(json_build_object('state', was, 'state_by', was_by, 'reason', was_reason)),
+  json_strip_nulls(json_build_object('state', state, 'state_by', 'configuration', 'reason', reason))
 FROM turned`
 
 const sqlStandings = `SELECT id, state, failures, coalesce((extract(epoch FROM clock_timestamp() - failing_since) * 1000000)::bigint, 0), updated_at
 FROM posthorn.endpoints JOIN unnest($1::uuid[]) AS wanted(id) USING (id)`
 
-// SyncEndpoints makes the ledger's endpoints those of the configuration and
-// returns how each of them stands. What an operator or a relay paused or
+// sqlWell forgets that endpoints which the API made are failing: the running relay
+// finds out.
+const sqlWell = `UPDATE posthorn.endpoints e SET failing = false
+FROM posthorn.definitions d WHERE e.failing AND d.id = e.id AND NOT d.deleted`
+
+// SyncEndpoints makes the ledger's endpoints those of the configuration, beside
+// those that the API made, and returns how each of the configuration stands. What an operator or a relay paused or
 // disabled stays so as long as the configuration enables it; one that the
 // configuration disables or lacks forgets that. It returns ErrFenced when
 // another relay took over.
@@ -103,24 +112,48 @@ func (l *Ledger) SyncEndpoints(ctx context.Context, endpoints []Endpoint) (map[u
 		if _, err := tx.Exec(ctx, sqlConfigured, ids, states); err != nil {
 			return err
 		}
+		if _, err := tx.Exec(ctx, sqlWell); err != nil {
+			return err
+		}
 		rows, err := tx.Query(ctx, sqlStandings, ids)
 		if err != nil {
 			return err
 		}
-		var id pgtype.UUID
-		var s Standing
-		var us int64
-		_, err = pgx.ForEachRow(rows, []any{&id, &s.State, &s.Failures, &us, &s.At}, func() error {
-			s.FailingFor = max(0, time.Duration(us)*time.Microsecond)
-			standings[id.Bytes] = s
-			return nil
-		})
-		return err
+		return readStandings(rows, standings)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("record endpoints: %w", err)
 	}
 	return standings, nil
+}
+
+// Standings returns how endpoints stand; of one that the ledger does not know
+// nothing.
+func (l *Ledger) Standings(ctx context.Context, endpoints []uuid.UUID) (map[uuid.UUID]Standing, error) {
+	ids, standings := uuids{}, make(map[uuid.UUID]Standing, len(endpoints))
+	for _, id := range endpoints {
+		ids = ids.with(id)
+	}
+	rows, err := l.pool.Query(ctx, sqlStandings, ids)
+	if err == nil {
+		err = readStandings(rows, standings)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read how endpoints stand: %w", err)
+	}
+	return standings, nil
+}
+
+func readStandings(rows pgx.Rows, standings map[uuid.UUID]Standing) error {
+	var id pgtype.UUID
+	var s Standing
+	var us int64
+	_, err := pgx.ForEachRow(rows, []any{&id, &s.State, &s.Failures, &us, &s.At}, func() error {
+		s.FailingFor = max(0, time.Duration(us)*time.Microsecond)
+		standings[id.Bytes] = s
+		return nil
+	})
+	return err
 }
 
 // configured returns the state that the configuration gives the endpoint.
@@ -158,13 +191,22 @@ func (l *Ledger) fenced(ctx context.Context, do func(pgx.Tx) error) error {
 	})
 }
 
+// Revision returns the newest revision of what the API made, 0 when it made
+// nothing yet.
+func (l *Ledger) Revision(ctx context.Context) (revision int64, err error) {
+	if err = l.pool.QueryRow(ctx, `SELECT coalesce(max(revision), 0) FROM posthorn.definitions`).Scan(&revision); err != nil {
+		return 0, fmt.Errorf("read whether endpoints changed: %w", err)
+	}
+	return revision, nil
+}
+
 // Hold pauses or disables an endpoint for the relay itself, over whatever an
 // operator did before. The same once more does nothing. It returns ErrFenced,
 // and changes nothing, when another relay took over, and ErrUnknownEndpoint
 // for one that SyncEndpoints did not name.
 func (l *Ledger) Hold(ctx context.Context, endpoint uuid.UUID, state EndpointState, reason string) error {
 	err := l.fenced(ctx, func(tx pgx.Tx) error {
-		e, err := lockEndpoint(ctx, tx, endpoint.String())
+		e, err := lockEndpoint(ctx, tx, endpoint.String(), "")
 		if err != nil || e.State == state && e.By == byRelay && e.Reason == clean(reason, reasonLimit) {
 			return err
 		}
@@ -179,10 +221,11 @@ func (l *Ledger) Hold(ctx context.Context, endpoint uuid.UUID, state EndpointSta
 const sqlOrphans = `SELECT ` + claimColumns + `, p.endpoint_id FROM posthorn.pending p LEFT JOIN posthorn.payloads c ON c.event_id = p.event_id
 WHERE p.id IN (SELECT id FROM (SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS before
   FROM (SELECT id, bytes FROM posthorn.pending o WHERE NOT EXISTS (SELECT FROM unnest($1::uuid[]) AS kept(id) WHERE kept.id = o.endpoint_id)
+      AND NOT EXISTS (SELECT FROM posthorn.definitions d WHERE d.id = o.endpoint_id AND NOT d.deleted)
     ORDER BY id LIMIT 500) o) b WHERE before < 8388608)`
 
 // FailOrphans ends the pending deliveries of endpoints other than those in
-// keep, as failed, and returns how many there were.
+// keep and those that the API made, as failed, and returns how many there were.
 func (l *Ledger) FailOrphans(ctx context.Context, keep []uuid.UUID) (int, error) {
 	kept := uuids{}
 	for _, id := range keep {

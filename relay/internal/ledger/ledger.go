@@ -158,8 +158,13 @@ func (l *Ledger) OldestUnwritten() time.Time {
 
 const sqlEnroll = `INSERT INTO posthorn.relay (slot, flushed_lsn) VALUES ($1, $2::text::pg_lsn) ON CONFLICT (slot) DO NOTHING`
 
-// Enroll makes a slot that was just created known to the ledger. A ledger is
-// one slot's: it is an error when it knows another.
+// sqlFromStart is for a new slot: its positions may be another server's than
+// those that the definitions know.
+const sqlFromStart = `UPDATE posthorn.definitions SET from_lsn = '0/0' WHERE from_lsn <> '0/0'`
+
+// Enroll makes a slot that was just created known to the ledger: all of its
+// events are for every endpoint. A ledger is one slot's: it is an error when it
+// knows another.
 func Enroll(ctx context.Context, pool *pgxpool.Pool, slot string, confirmed event.LSN) error {
 	var other string
 	err := pool.QueryRow(ctx, `SELECT slot FROM posthorn.relay WHERE slot <> $1 LIMIT 1`, slot).Scan(&other)
@@ -167,7 +172,13 @@ func Enroll(ctx context.Context, pool *pgxpool.Pool, slot string, confirmed even
 		return fmt.Errorf("the ledger belongs to slot %s: give slot %s a ledger.url of its own, or uninstall the other first", other, slot)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
-		_, err = pool.Exec(ctx, sqlEnroll, slot, confirmed.String())
+		err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+			enrolled, err := tx.Exec(ctx, sqlEnroll, slot, confirmed.String())
+			if err == nil && enrolled.RowsAffected() > 0 {
+				_, err = tx.Exec(ctx, sqlFromStart)
+			}
+			return err
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("enroll slot %s in the ledger: %w", slot, err)

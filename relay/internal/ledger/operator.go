@@ -34,6 +34,7 @@ type Filter struct {
 	Type     string
 	Event    uuid.UUID
 	Since    time.Duration // committed within so long
+	Scope    string        // of an endpoint and an event of this tenant: all that a tenant may see
 	Limit    int           // at most so many, the newest first
 	After    Cursor        // those that a list has after this one
 }
@@ -81,7 +82,7 @@ const (
 	listConditions = `LEFT JOIN posthorn.endpoints e ON e.id = d.endpoint_id
 WHERE ($1 = '' OR d.state = $1) AND ($2 = '' OR e.name = $2 OR d.endpoint_id::text = $2) AND ($3 = '' OR d.tenant = $3) AND ($4 = '' OR d.type = $4)
   AND ($5::uuid IS NULL OR d.event_id = $5) AND ($6::bigint = 0 OR d.created_at >= now() - $6 * interval '1 microsecond')
-  AND (d.created_at, d.id) < ($8, $9)
+  AND (d.created_at, d.id) < ($8, $9) AND ($10 = '' OR d.tenant = $10 AND e.tenant = $10)
 ORDER BY d.created_at DESC, d.id DESC LIMIT $7`
 	// sqlList reads the index of the primary key backwards from a place.
 	sqlList = `SELECT * FROM (
@@ -101,7 +102,7 @@ func (l *Ledger) List(ctx context.Context, f Filter) ([]Delivery, error) {
 	if f.After != (Cursor{}) {
 		after = pgtype.Timestamptz{Time: f.After.CreatedAt, Valid: true}
 	}
-	rows, err := l.pool.Query(ctx, sqlList, string(f.State), f.Endpoint, f.Tenant, f.Type, eventID, microseconds(f.Since), f.Limit, after, f.After.ID)
+	rows, err := l.pool.Query(ctx, sqlList, string(f.State), f.Endpoint, f.Tenant, f.Type, eventID, microseconds(f.Since), f.Limit, after, f.After.ID, f.Scope)
 	if err != nil {
 		return nil, fmt.Errorf("list deliveries: %w", err)
 	}
@@ -258,9 +259,13 @@ func (l *Ledger) retry(ctx context.Context, tx pgx.Tx, r Retry, f *finished) (ag
 	if err != nil {
 		return false, err
 	}
+	tenant, err := tenantOf(ctx, tx, endpoint)
+	if err != nil {
+		return false, err
+	}
 	b := &pgx.Batch{}
 	b.Queue(sqlTouch, endpoint)
-	r.Actor.queue(b, "delivery.retry", r.ID.String(), map[string]any{"was": state, "rendered_again": again})
+	r.Actor.queue(b, Entry{Action: "delivery.retry", Subject: r.ID.String(), Tenant: tenant, Detail: map[string]any{"was": state, "rendered_again": again}})
 	return again, tx.SendBatch(ctx, b).Close()
 }
 

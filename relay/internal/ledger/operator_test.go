@@ -370,7 +370,7 @@ SELECT '2026-05-01'::timestamptz + n * interval '10 seconds', gen_random_uuid(),
 			t.Fatal(err)
 		}
 	}
-	rows, err := pool.Query(ctx, `EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF) `+sqlList, "", "", "", "", nil, 0, 50, time.Date(2026, 5, 2, 12, 0, 0, 0, time.UTC), uuid.Nil)
+	rows, err := pool.Query(ctx, `EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF) `+sqlList, "", "", "", "", nil, 0, 50, time.Date(2026, 5, 2, 12, 0, 0, 0, time.UTC), uuid.Nil, "")
 	if err != nil {
 		t.Fatal(err)
 	}

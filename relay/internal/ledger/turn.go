@@ -27,6 +27,7 @@ const reasonLimit = 500
 type Turned struct {
 	ID      uuid.UUID     `json:"id"`
 	Name    string        `json:"name"`
+	Tenant  string        `json:"-"` // "" for none
 	State   EndpointState `json:"state"`
 	Was     EndpointState `json:"was"`
 	By      string        `json:"state_by"`         // operator, relay or configuration
@@ -44,14 +45,15 @@ type turn struct {
 }
 
 // sqlFind prefers the name: an endpoint may be named like the id of another.
-const sqlFind = `SELECT id, name, state, state_by, coalesce(reason, ''), state_at FROM posthorn.endpoints
-WHERE (name = $1 OR id::text = lower($1)) AND state <> 'removed' ORDER BY name = $1 DESC, id LIMIT 1 FOR UPDATE`
+const sqlFind = `SELECT id, name, coalesce(tenant, ''), state, state_by, coalesce(reason, ''), state_at FROM posthorn.endpoints
+WHERE (name = $1 OR id::text = lower($1)) AND ($2 = '' OR tenant = $2) AND state <> 'removed' ORDER BY name = $1 DESC, id LIMIT 1 FOR UPDATE`
 
 // lockEndpoint returns the endpoint of this name or id, which nobody else
-// turns before tx ends, or ErrUnknownEndpoint.
-func lockEndpoint(ctx context.Context, tx pgx.Tx, name string) (*Turned, error) {
+// turns before tx ends, or ErrUnknownEndpoint: so is for a tenant, unless it
+// is "", one that is not its own.
+func lockEndpoint(ctx context.Context, tx pgx.Tx, name, tenant string) (*Turned, error) {
 	var e Turned
-	err := tx.QueryRow(ctx, sqlFind, name).Scan(&e.ID, &e.Name, &e.State, &e.By, &e.Reason, &e.Since)
+	err := tx.QueryRow(ctx, sqlFind, name, tenant).Scan(&e.ID, &e.Name, &e.Tenant, &e.State, &e.By, &e.Reason, &e.Since)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, ErrUnknownEndpoint
 	}
@@ -66,14 +68,25 @@ const sqlTurn = `UPDATE posthorn.endpoints SET state = $2, state_by = $3, reason
   failing_since = CASE $2 WHEN 'enabled' THEN NULL ELSE failing_since END
 WHERE id = $1 RETURNING state_at`
 
+// standing is how an endpoint stands, for the audit.
+type standing struct {
+	State  EndpointState `json:"state"`
+	By     string        `json:"state_by"`
+	Reason string        `json:"reason,omitempty"`
+}
+
 // turn gives e another state and writes the audit.
 func (e *Turned) turn(ctx context.Context, tx pgx.Tx, t turn) error {
+	before := standing{e.State, e.By, e.Reason}
 	e.State, e.By, e.Reason, e.Changed = t.to, t.by, clean(t.reason, reasonLimit), true
 	if err := tx.QueryRow(ctx, sqlTurn, e.ID, string(e.State), e.By, orNull(e.Reason)).Scan(&e.Since); err != nil {
 		return err
 	}
 	action := map[EndpointState]string{Enabled: "endpoint.resume", Paused: "endpoint.pause", Disabled: "endpoint.disable"}[t.to]
-	return t.actor.record(ctx, tx, action, e.ID.String(), map[string]any{"name": e.Name, "reason": orNull(e.Reason), "was": e.Was})
+	return t.actor.record(ctx, tx, Entry{
+		Action: action, Subject: e.ID.String(), Tenant: e.Tenant, Detail: map[string]any{"name": e.Name, "reason": orNull(e.Reason), "was": e.Was},
+		Before: before, After: standing{e.State, e.By, e.Reason},
+	})
 }
 
 // Pause parks the events of an endpoint, given by name or id, until it is
@@ -81,7 +94,7 @@ func (e *Turned) turn(ctx context.Context, tx pgx.Tx, t turn) error {
 // another one: that replaces the reason, whoever gave it. It returns
 // ErrUnknownEndpoint, or ErrConfigured for one that gets no events anyway.
 func (l *Ledger) Pause(ctx context.Context, name, reason string, actor Actor) (*Turned, error) {
-	e, err := l.act(ctx, name, func(e *Turned, tx pgx.Tx) error {
+	e, err := l.act(ctx, name, actor, func(e *Turned, tx pgx.Tx) error {
 		if e.State == Paused && (reason == "" || clean(reason, reasonLimit) == e.Reason) {
 			return nil
 		}
@@ -99,7 +112,7 @@ func (l *Ledger) Pause(ctx context.Context, name, reason string, actor Actor) (*
 // returns ErrUnknownEndpoint, or ErrConfigured for one that the configuration
 // disables.
 func (l *Ledger) Resume(ctx context.Context, name, reason string, actor Actor) (*Turned, error) {
-	e, err := l.act(ctx, name, func(e *Turned, tx pgx.Tx) error {
+	e, err := l.act(ctx, name, actor, func(e *Turned, tx pgx.Tx) error {
 		if e.State == Enabled {
 			return nil
 		}
@@ -141,13 +154,13 @@ func takesRetry(ctx context.Context, tx pgx.Tx, endpoint uuid.UUID) error {
 	return Refused("its endpoint %s is %s%s: resume it first: %s", e.Name, e.State, why, ResumeCommand(e.Name))
 }
 
-// act calls do with an endpoint that operators may turn.
-func (l *Ledger) act(ctx context.Context, name string, do func(*Turned, pgx.Tx) error) (e *Turned, err error) {
+// act calls do with an endpoint that the actor may turn.
+func (l *Ledger) act(ctx context.Context, name string, actor Actor, do func(*Turned, pgx.Tx) error) (e *Turned, err error) {
 	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, sqlTransaction); err != nil {
 			return err
 		}
-		if e, err = lockEndpoint(ctx, tx, name); err != nil {
+		if e, err = lockEndpoint(ctx, tx, name, actor.Tenant); err != nil {
 			return err
 		}
 		if e.State == Disabled && e.By == byConfiguration {

@@ -50,7 +50,7 @@ func TestPauseAndResumeDoNothingTwice(t *testing.T) {
 		{"the same reason that is no text", pause(badReason), Turned{State: Paused, Was: Paused, By: "operator", Reason: goodReason}, ""},
 	}
 	for _, s := range steps {
-		s.want.ID, s.want.Name = endpointID, "erp"
+		s.want.ID, s.want.Name, s.want.Tenant = endpointID, "erp", "t1"
 		got := s.do(t)
 		if diff := cmp.Diff(s.want, *got, cmpopts.IgnoreFields(Turned{}, "Since")); diff != "" {
 			t.Errorf("%s: differs (-want +got):\n%s", s.name, diff)

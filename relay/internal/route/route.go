@@ -42,6 +42,7 @@ type store interface {
 type Endpoint struct {
 	ID       uuid.UUID
 	Tenant   string             // its events only; "" for every tenant's
+	From     event.LSN          // only events that committed there or later; 0 for all
 	Patterns []string           // exact types, "group.*", "*", or "*.action" for any object's
 	Filter   *transforms.Filter // nil for none
 }
@@ -55,7 +56,11 @@ type Options struct {
 	// Recorded is the highest position of which the ledger knew when this relay
 	// started: events up to it may have been recorded before.
 	Recorded event.Position
-	Logger   *slog.Logger
+	// Refresh brings the lanes' endpoints up to date and returns them, in the
+	// lanes' new order; nil where nothing changed. It is called between two
+	// events, and again when it fails. It may be nil where Changed is not called.
+	Refresh func(ctx context.Context) ([]Endpoint, error)
+	Logger  *slog.Logger
 }
 
 // Router takes events from the tail. What the ledger may know it routes on its
@@ -63,8 +68,9 @@ type Options struct {
 // past that, it routes on the tail's, which saves a hand-over for each event,
 // unless there are filters, which may take their time. Use New.
 type Router struct {
-	opts  Options
-	table *table
+	opts      Options
+	table     *table // and the endpoints it was made of: whoever routes reads them
+	endpoints []Endpoint
 
 	passed bool // queued that the stream passed what was recorded; the tail's own
 	told   bool // the lanes of that; Run's own
@@ -75,15 +81,24 @@ type Router struct {
 	direct context.Context // Run's, once nothing is left to be looked up: push routes; nil before
 }
 
-// item is an event, or without one the news that the stream passed lsn.
+// item is an event, or the news that the endpoints changed, or that the stream
+// passed lsn.
 type item struct {
-	event *event.Event
-	lsn   event.LSN
+	event   *event.Event
+	changed bool
+	lsn     event.LSN
 }
 
 // New returns a router.
 func New(o Options) *Router {
-	return &Router{opts: o, table: newTable(o.Endpoints, o.Lanes.Disabled), wake: make(chan struct{}, 1)}
+	r := &Router{opts: o, wake: make(chan struct{}, 1)}
+	r.use(o.Endpoints)
+	return r
+}
+
+// use makes the router route to endpoints.
+func (r *Router) use(endpoints []Endpoint) {
+	r.endpoints, r.table = endpoints, newTable(endpoints, r.opts.Lanes.Disabled)
 }
 
 // Offer takes the next event in commit order, or returns false when reading
@@ -107,19 +122,22 @@ func (r *Router) Passed(lsn event.LSN) {
 	}
 }
 
+// Changed says that the endpoints are others from here on: the events that are
+// offered after it go to what they are then.
+func (r *Router) Changed() { r.push(item{changed: true}) }
+
 func (r *Router) push(i item) {
 	r.mu.Lock()
-	direct := r.direct
-	if direct == nil {
-		r.queue = append(r.queue, i)
+	defer r.mu.Unlock()
+	if i.changed {
+		r.direct = nil // nothing is routed on the tail's goroutine while they change
 	}
-	first := len(r.queue) == 1
-	r.mu.Unlock()
-	if direct != nil {
-		r.routeNew(direct, i)
+	if r.direct != nil {
+		r.routeNew(r.direct, i)
 		return
 	}
-	if first {
+	r.queue = append(r.queue, i)
+	if len(r.queue) == 1 {
 		select {
 		case r.wake <- struct{}{}:
 		default:
@@ -145,13 +163,18 @@ func (r *Router) Run(ctx context.Context) error {
 		r.mu.Unlock()
 		for rest := items; len(rest) > 0; {
 			n := r.known(rest)
-			if n == 0 {
+			switch {
+			case rest[0].changed:
+				if n = 1; !r.refresh(ctx) {
+					return nil
+				}
+			case n > 0:
+				if !r.routeKnown(ctx, rest[:n]) {
+					return nil
+				}
+			default:
+				n = 1
 				r.routeNew(ctx, rest[0])
-				rest = rest[1:]
-				continue
-			}
-			if !r.routeKnown(ctx, rest[:n]) {
-				return nil
 			}
 			rest = rest[n:]
 		}
@@ -192,7 +215,7 @@ func (r *Router) routeNew(ctx context.Context, i item) {
 	found := r.table.match(e)
 	r.admit(e, len(found.endpoints))
 	for _, at := range found.endpoints {
-		r.hand(ctx, at, event.DeliveryID(e.ID, r.opts.Endpoints[at].ID), e, found.errs[at])
+		r.hand(ctx, at, event.DeliveryID(e.ID, r.endpoints[at].ID), e, found.errs[at])
 	}
 }
 
@@ -234,7 +257,7 @@ func (r *Router) routeKnown(ctx context.Context, items []item) bool {
 		found := r.table.match(e)
 		r.admit(e, len(found.endpoints))
 		for _, at := range found.endpoints {
-			id := event.DeliveryID(e.ID, r.opts.Endpoints[at].ID)
+			id := event.DeliveryID(e.ID, r.endpoints[at].ID)
 			all = append(all, wanted{event: e, at: at, id: id, err: found.errs[at]})
 			refs = append(refs, ledger.Ref{ID: id, CreatedAt: e.CommittedAt})
 		}
@@ -254,17 +277,33 @@ func (r *Router) routeKnown(ctx context.Context, items []item) bool {
 	return true
 }
 
+// refresh takes the endpoints as they are now, or returns false when ctx ends
+// first.
+func (r *Router) refresh(ctx context.Context) bool {
+	endpoints, ok := untilDone(ctx, r.opts.Logger, "changed endpoints not read, trying again", func() ([]Endpoint, error) { return r.opts.Refresh(ctx) })
+	if ok && endpoints != nil {
+		r.use(endpoints)
+	}
+	return ok
+}
+
 // lookUp asks the ledger until it answers, or returns false when ctx ends.
 func (r *Router) lookUp(ctx context.Context, refs []ledger.Ref) (map[uuid.UUID]bool, bool) {
+	return untilDone(ctx, r.opts.Logger, "recorded deliveries not read, trying again", func() (map[uuid.UUID]bool, error) { return r.opts.Store.Known(ctx, refs) })
+}
+
+// untilDone calls do until it succeeds, or returns false when ctx ends first.
+// text says in the log that it did not.
+func untilDone[T any](ctx context.Context, logger *slog.Logger, text string, do func() (T, error)) (done T, ok bool) {
 	for {
-		known, err := r.opts.Store.Known(ctx, refs)
+		done, err := do()
 		if err == nil {
-			return known, true
+			return done, true
 		}
 		if ctx.Err() != nil {
-			return nil, false
+			return done, false
 		}
-		r.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "recorded deliveries not read, trying again", slog.Any("err", err))
+		logger.LogAttrs(ctx, slog.LevelWarn, text, slog.Any("err", err))
 		timer := time.NewTimer(time.Second)
 		select {
 		case <-timer.C:

@@ -2,8 +2,11 @@ package route
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/posthorn/posthorn/relay/internal/event"
 	"github.com/posthorn/posthorn/transforms"
@@ -51,6 +54,60 @@ func TestTailRoutesItselfOncePastWhatWasRecorded(t *testing.T) {
 					t.Error(err)
 				}
 			})
+		})
+	}
+}
+
+// TestEventsAfterAChangeGoToWhatTheEndpointsAreThen, and those before it to
+// what they were, on whichever goroutine events are routed.
+func TestEventsAfterAChangeGoToWhatTheEndpointsAreThen(t *testing.T) {
+	for _, direct := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			lanes := &taker{}
+			before, after := []Endpoint{{ID: event.EndpointID("e"), Patterns: []string{"a"}}}, []Endpoint{{ID: event.EndpointID("f"), Patterns: []string{"b"}}, {ID: event.EndpointID("g"), Patterns: []string{"b"}}}
+			asked := 0
+			r := New(Options{
+				Endpoints: before, Lanes: lanes, Positions: lanes, Logger: slog.New(slog.DiscardHandler),
+				Refresh: func(ctx context.Context) ([]Endpoint, error) {
+					switch asked++; asked {
+					case 1:
+						return nil, errors.New("the ledger is away")
+					case 2:
+						return after, nil
+					}
+					return nil, nil // nothing changed
+				},
+			})
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() { ended <- r.Run(ctx) }()
+			if direct {
+				r.Passed(6)
+				synctest.Wait()
+			}
+			offer := func(types ...string) {
+				for _, typ := range types {
+					r.Offer(&event.Event{ID: event.EndpointID(typ), Type: typ, Payload: []byte("{}"), Tx: &event.Tx{}, Position: event.Position{LSN: 7}})
+				}
+			}
+			offer("a", "b") // 1 delivery
+			r.Changed()
+			offer("a", "b", "b")    // 4
+			time.Sleep(time.Minute) // of the bubble: for the second try
+			synctest.Wait()
+			if lanes.n != 5 || asked != 2 {
+				t.Errorf("%d deliveries, want 5; asked %d times", lanes.n, asked)
+			}
+			r.Changed()
+			offer("b")
+			synctest.Wait()
+			if got := r.direct != nil; lanes.n != 7 || !got {
+				t.Errorf("%d deliveries, want 7; the tail routes: %t", lanes.n, got)
+			}
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
 		})
 	}
 }

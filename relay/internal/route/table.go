@@ -16,6 +16,7 @@ type table struct {
 	// By endpoint.
 	filters  []*transforms.Filter
 	filtered bool // there is one
+	from     []event.LSN
 	disabled func(endpoint int) bool
 
 	seen   map[kind][]int
@@ -47,6 +48,7 @@ func newTable(endpoints []Endpoint, disabled func(endpoint int) bool) *table {
 	for i, ep := range endpoints {
 		t.filters = append(t.filters, ep.Filter)
 		t.filtered = t.filtered || ep.Filter != nil
+		t.from = append(t.from, ep.From)
 		p := t.tenants[ep.Tenant]
 		if p == nil {
 			p = &patterns{exact: map[string][]int{}, prefix: map[string][]int{}, action: map[string][]int{}}
@@ -83,15 +85,15 @@ type matches struct {
 func (t *table) match(e *event.Event) matches {
 	found := t.candidates(e)
 	for i, at := range found {
-		if t.filters[at] != nil || t.disabled(at) {
+		if t.filters[at] != nil || t.from[at] > e.Position.LSN || t.disabled(at) {
 			return t.sieve(e, found, i)
 		}
 	}
 	return matches{endpoints: found}
 }
 
-// candidates returns the endpoints that want e unless their filters refuse it
-// or they are disabled.
+// candidates returns the endpoints that want e unless their filters refuse it,
+// they are disabled, or they are newer than it.
 func (t *table) candidates(e *event.Event) []int {
 	found, ok := t.seen[kind{e.Type, e.Tenant}]
 	if ok {
@@ -111,7 +113,7 @@ func (t *table) sieve(e *event.Event, found []int, n int) matches {
 	m := matches{endpoints: slices.Clone(found[:n])}
 	var subject *transforms.Subject
 	for _, at := range found[n:] {
-		if t.disabled(at) {
+		if t.from[at] > e.Position.LSN || t.disabled(at) {
 			continue
 		}
 		if filter := t.filters[at]; filter != nil && e.Invalid == "" { // what is invalid fails when it is rendered

@@ -52,6 +52,16 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+func TestEndpointGetsNothingThatCommittedBeforeIt(t *testing.T) {
+	tab := newTable([]Endpoint{{Patterns: []string{"*"}}, {Patterns: []string{"*"}, From: 50}, {Patterns: []string{"*"}, From: 80}}, noneDisabled)
+	for lsn, want := range map[event.LSN][]int{1: {0}, 49: {0}, 50: {0, 1}, 79: {0, 1}, 80: {0, 1, 2}} {
+		got := tab.match(&event.Event{Type: "a", Position: event.Position{LSN: lsn}})
+		if diff := cmp.Diff(want, got.endpoints); diff != "" {
+			t.Errorf("at %s (-want +got):\n%s", lsn, diff)
+		}
+	}
+}
+
 func TestTypesAndTenantsFromOutsideDoNotFillMemory(t *testing.T) {
 	for _, endpoints := range []int{1, maxPlaces / maxKinds * 4} {
 		tab := newTable(slices.Repeat([]Endpoint{{Patterns: []string{"*"}}}, endpoints), noneDisabled)

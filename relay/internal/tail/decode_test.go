@@ -59,11 +59,15 @@ func logical(transactional byte, prefix, content string) []byte {
 }
 
 // sink keeps what it is offered.
-type sink struct{ events []*event.Event }
+type sink struct {
+	events  []*event.Event
+	changes []int // how many events came before each change
+}
 
 func (s *sink) Offer(e *event.Event) bool { s.events = append(s.events, e); return true }
 func (*sink) Room() <-chan struct{}       { return nil }
 func (*sink) Passed(event.LSN)            {}
+func (s *sink) Changed()                  { s.changes = append(s.changes, len(s.events)) }
 
 func newTestReader(s *sink) *Reader {
 	return NewReader(nil, Options{
@@ -79,6 +83,7 @@ func TestStreamBecomesEventsInCommitOrder(t *testing.T) {
 	r := newTestReader(s)
 	const id = "00000000-0000-0000-0000-00000000000a"
 	for _, msg := range [][]byte{
+		begin(90), logical(1, EndpointsChanged, ""), commit(90, 98),
 		begin(100), outboxRelation(), row(id, "a.b", "k", `{"n": 1}`),
 		logical(1, "app", `{"id": "7", "type": "m", "payload": {"x":1}}`),
 		logical(0, "app", `{"id": "8", "type": "m", "payload": 1}`), // not transactional: ignored
@@ -86,10 +91,14 @@ func TestStreamBecomesEventsInCommitOrder(t *testing.T) {
 		logical(1, "app", `no json`), // takes its place, so that positions stay the same when it is read again
 		row(id, "c", "", `2`),
 		commit(100, 108),
+		begin(110), logical(0, EndpointsChanged, ""), logical(1, EndpointsChanged, ""), commit(110, 118),
 	} {
 		if err := r.decode(t.Context(), msg); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if diff := cmp.Diff([]int{0, 3}, s.changes); diff != "" {
+		t.Errorf("changes of endpoints, after so many events (-want +got):\n%s", diff)
 	}
 	type got struct {
 		Position  event.Position

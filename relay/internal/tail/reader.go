@@ -26,6 +26,9 @@ type Sink interface {
 	Room() <-chan struct{}
 	// Passed says that every event before lsn was offered.
 	Passed(lsn event.LSN)
+	// Changed says that somebody changed the endpoints: the change committed
+	// after what was offered before and before what is offered next.
+	Changed()
 }
 
 // Options are what a Reader needs.
@@ -74,6 +77,10 @@ type Reader struct {
 // Heartbeat is the prefix of the transactional logical messages that the relay
 // writes on a timer: they keep a quiet slot moving and prove that it does.
 const Heartbeat = "posthorn.heartbeat"
+
+// EndpointsChanged is the prefix of the messages that stand in the stream where
+// somebody changed endpoints.
+const EndpointsChanged = "posthorn.endpoints"
 
 // Backfill is the prefix of the messages by which init --backfill sends rows
 // that were in the table before the slot was.
@@ -409,6 +416,11 @@ func (r *Reader) message(ctx context.Context, src []byte) error {
 	switch {
 	case m.prefix == Heartbeat:
 		r.beat.Store(time.Now().UnixNano())
+		return nil
+	case m.prefix == EndpointsChanged:
+		if !r.skip {
+			r.opts.Sink.Changed()
+		}
 		return nil
 	case m.prefix == Backfill, m.prefix == r.opts.Messages && m.prefix != "":
 	default:

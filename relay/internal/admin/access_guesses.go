@@ -35,13 +35,12 @@ type guesser struct {
 
 func newGuesses() *guesses { return &guesses{by: make(map[netip.Prefix]*guesser)} }
 
-// guesserOf returns under what a connection's address is remembered.
-func guesserOf(remote string) netip.Prefix {
-	address, err := netip.ParseAddrPort(remote)
-	if err != nil {
+// guesserOf returns under what an address, with or without port, is remembered.
+func guesserOf(from string) netip.Prefix {
+	ip := addressOf(from)
+	if !ip.IsValid() {
 		return netip.Prefix{} // of no network that Go listens on; all of them together
 	}
-	ip := address.Addr().Unmap().WithZone("")
 	bits := 64
 	if ip.Is4() {
 		bits = 32

@@ -59,6 +59,16 @@ func sameOrigin(r *http.Request) bool {
 	return true
 }
 
+// sameSite reports whether a browser does not say that a page of another origin
+// made the request.
+func sameSite(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "none", "same-origin":
+		return true
+	}
+	return false
+}
+
 // harden sets what keeps browsers and caches from doing more with an answer
 // than showing it.
 func harden(h http.Header) {

@@ -1,0 +1,162 @@
+package lane
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/posthorn/posthorn/relay/internal/ledger"
+)
+
+// Update makes the set's endpoints those given, in their order, while events
+// flow. One that the set has with the very same Endpoint goes on as it is; with
+// another Endpoint of the same id it goes on by that: from the next attempt on,
+// though what was rendered is sent as it was. One that is new begins with its
+// backlog and standing, which is wanted of those, too, that are given again. One that is not given any more starts no request, and
+// what waits for it is parked. Nobody may use the numbers of endpoints
+// meanwhile: the router calls it between two events.
+//
+// On an error, which is the ledger's, nothing is changed.
+func (s *Set) Update(ctx context.Context, endpoints []*Endpoint, backlogs map[uuid.UUID]ledger.Backlog, standings map[uuid.UUID]ledger.Standing) error {
+	s.mu.Lock()
+	known := maps.Clone(s.byID)
+	s.mu.Unlock()
+	lanes := make([]*lane, len(endpoints))
+	for i, ep := range endpoints {
+		if lanes[i] = known[ep.ID]; lanes[i] != nil {
+			continue
+		}
+		l := newLane(s, ep, backlogs[ep.ID], standings[ep.ID])
+		if ep.Ordered && l.stored > 0 {
+			if err := l.loadKeys(ctx); err != nil {
+				return err
+			}
+		}
+		lanes[i] = l
+	}
+	kept := make(map[*lane]bool, len(lanes))
+	s.mu.Lock()
+	for i, l := range lanes {
+		kept[l] = true
+		if id := endpoints[i].ID; known[id] == nil || slices.Contains(s.leaving, l) {
+			s.byID[id], s.seen[id] = l, standings[id].At
+		}
+	}
+	s.leaving = slices.DeleteFunc(s.leaving, func(l *lane) bool { return kept[l] })
+	before := s.all()
+	s.lanes.Store(&lanes)
+	for _, l := range before {
+		if !kept[l] {
+			s.leaving = append(s.leaving, l)
+		}
+	}
+	s.mu.Unlock()
+	for i, l := range lanes {
+		l.adopt(ctx, endpoints[i], standings)
+	}
+	for _, l := range before {
+		if !kept[l] {
+			l.leave()
+		}
+	}
+	return nil
+}
+
+// adopt makes the lane go on by ep. One that was leaving stands as standings say:
+// what it knew of its endpoint is out of date.
+func (l *lane) adopt(ctx context.Context, ep *Endpoint, standings map[uuid.UUID]ledger.Standing) {
+	before := l.ep()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if before == ep && !l.leaving {
+		return
+	}
+	wasOpen := l.open()
+	if now, ok := standings[ep.ID]; ok && l.leaving {
+		l.state, l.reason = now.State, ""
+	}
+	l.leaving = false
+	l.endpoint.Store(ep)
+	l.tellRouter()
+	if before.RateLimit != ep.RateLimit {
+		l.limiter = ep.limiter()
+	}
+	if before.URL.String() != ep.URL.String() { // failures at another address say nothing of the new one
+		l.health = health{dirty: true}
+	}
+	switch {
+	case !l.open():
+		l.expelAll(l.parked())
+	case !wasOpen: // what is parked goes first
+		l.overflow = l.stored > 0
+	}
+	l.claimSoon(time.Now())
+	l.hire(ctx)
+}
+
+// leave makes the lane start nothing more.
+func (l *lane) leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leaving = true
+	l.tellRouter()
+	l.expelAll(l.parked())
+	l.health.probing = false
+	l.set.poke(l)
+}
+
+// gone reports whether nothing of the lane is in flight or being written.
+func (l *lane) gone() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.leaving && len(l.flying) == 0 && l.waits == 0 && l.moving == 0 && l.workers == 0 && !l.consulting && !l.telling && !l.unwritten
+}
+
+// present returns the lanes of the endpoints, and those that are leaving.
+func (s *Set) present() []*lane {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.leaving) == 0 {
+		return s.all()
+	}
+	return slices.Concat(s.all(), s.leaving)
+}
+
+// Leaving drops the lanes of endpoints that are no longer given, once nothing
+// of theirs is in flight, and returns how many are left.
+func (s *Set) Leaving() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaving = slices.DeleteFunc(s.leaving, func(l *lane) bool {
+		if !l.gone() {
+			return false
+		}
+		delete(s.byID, l.ep().ID)
+		delete(s.seen, l.ep().ID)
+		s.opts.Meter.Forget(l.ep().label())
+		return true
+	})
+	return len(s.leaving)
+}
+
+// unaware returns the endpoint's lane if it does not know of its change at.
+func (s *Set) unaware(id uuid.UUID, at time.Time) *lane {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.byID[id]; l != nil && !s.seen[id].Equal(at) {
+		return l
+	}
+	return nil
+}
+
+// saw says that the endpoint's lane knows of its change at.
+func (s *Set) saw(id uuid.UUID, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byID[id] != nil {
+		s.seen[id] = at
+	}
+}

@@ -1,0 +1,194 @@
+package relay
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"net/url"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/posthorn/posthorn/relay/internal/lane"
+	"github.com/posthorn/posthorn/relay/internal/ledger"
+	"github.com/posthorn/posthorn/relay/internal/route"
+	"github.com/posthorn/posthorn/transforms"
+)
+
+// roster is the endpoints of a session: those of its configuration, and those
+// that the API made, which change while it runs.
+type roster struct {
+	relay  *Relay
+	ledger *ledger.Ledger
+	tokens tokens // that all of them share
+
+	defined  map[uuid.UUID]member // the enabled ones of those that the API made
+	revision atomic.Int64         // the newest that is in them
+	orphans  atomic.Bool          // some were deleted: what they have pending is to be failed
+}
+
+// member is an endpoint in the packages' own terms.
+type member struct {
+	lane  *lane.Endpoint
+	route route.Endpoint
+}
+
+func newRoster(r *Relay, led *ledger.Ledger) *roster {
+	n := &roster{relay: r, ledger: led, tokens: tokens{}, defined: map[uuid.UUID]member{}}
+	n.orphans.Store(true) // of endpoints that were removed while no relay ran
+	return n
+}
+
+// begin makes the endpoints known to the ledger, and returns them in the terms of
+// lanes and router, in one order, with how they stand.
+func (r *roster) begin(ctx context.Context) ([]*lane.Endpoint, []route.Endpoint, map[uuid.UUID]ledger.Standing, error) {
+	_, ids, err := r.advance(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	standings, err := r.ledger.SyncEndpoints(ctx, r.relay.endpoints.recorded)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	more, err := r.ledger.Standings(ctx, ids)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	maps.Copy(standings, more)
+	endpoints, routes := r.all()
+	return endpoints, routes, standings, nil
+}
+
+// advance takes what changed since the last time and returns the members of then,
+// and the ids of what changed and is not deleted or disabled. It returns nil
+// where nothing did.
+func (r *roster) advance(ctx context.Context) (before map[uuid.UUID]member, changed []uuid.UUID, err error) {
+	newest, err := r.ledger.Revision(ctx) // before the definitions: what is missed is asked for again
+	if err != nil || newest == r.revision.Load() {
+		return nil, nil, err
+	}
+	list, err := r.relay.databases.loadDefined(ctx, r.relay.cfg, r.relay.keys, r.revision.Load())
+	if err != nil {
+		return nil, nil, err
+	}
+	t := translator{version: r.relay.version, client: r.relay.client, tokens: r.tokens, traced: r.relay.cfg.Traces.URL != ""}
+	before, r.defined = r.defined, maps.Clone(r.defined)
+	for i := range list {
+		d := &list[i]
+		if newest = max(newest, d.revision); d.deleted || !d.endpoint.Enabled && d.broken == "" {
+			delete(r.defined, d.id)
+			if d.deleted {
+				r.orphans.Store(true)
+			}
+			continue
+		}
+		m := t.member(d)
+		if m.lane.Broken != "" {
+			r.relay.logger.LogAttrs(ctx, slog.LevelError, "endpoint cannot be used as it stands in the ledger, its events are parked: mend it, or what it needs in the configuration",
+				slog.String("endpoint", d.endpoint.Name), slog.String("id", d.id.String()), slog.String("err", m.lane.Broken))
+		}
+		r.defined[d.id] = m
+		changed = append(changed, d.id)
+	}
+	r.revision.Store(newest)
+	return before, changed, nil
+}
+
+// all returns the endpoints in the terms of lanes and router, in one order.
+func (r *roster) all() ([]*lane.Endpoint, []route.Endpoint) {
+	configured := &r.relay.endpoints
+	lanes, routes := slices.Clone(configured.lanes), slices.Clone(configured.routes)
+	for _, id := range slices.SortedFunc(maps.Keys(r.defined), func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) }) {
+		lanes, routes = append(lanes, r.defined[id].lane), append(routes, r.defined[id].route)
+	}
+	return lanes, routes
+}
+
+// refresh brings the lanes' endpoints up to date and returns what the router
+// routes to then; nil where nothing changed.
+func (r *roster) refresh(ctx context.Context, set *lane.Set) ([]route.Endpoint, error) {
+	since := r.revision.Load()
+	before, changed, err := r.advance(ctx)
+	if before == nil || err != nil {
+		return nil, err
+	}
+	lanes, routes := r.all()
+	standings, err := r.ledger.Standings(ctx, changed)
+	backlogs := make(map[uuid.UUID]ledger.Backlog)
+	for _, id := range changed {
+		if _, known := before[id]; err == nil && !known {
+			backlogs[id], err = r.ledger.BacklogOf(ctx, id)
+		}
+	}
+	if err == nil {
+		err = set.Update(ctx, lanes, backlogs, standings)
+	}
+	if err != nil { // it is tried again
+		r.defined = before
+		r.revision.Store(since)
+		return nil, err
+	}
+	r.relay.logger.LogAttrs(ctx, slog.LevelInfo, "endpoints changed", slog.Int64("revision", r.revision.Load()), slog.Int("changed", len(changed)), slog.Int("endpoints", len(lanes)))
+	return routes, nil
+}
+
+// member returns what an endpoint that the API made comes to. One that cannot be
+// used gets no requests, and its events are parked: by what of it can be read.
+func (t *translator) member(d *defined) member {
+	c := &d.endpoint
+	m := member{route: route.Endpoint{ID: d.id, Tenant: c.Tenant, From: d.from, Patterns: patterns(c)}}
+	err := error(nil)
+	if broken := d.broken; broken == "" {
+		m.lane, err = t.lane(c, d.id)
+	}
+	if c.Filter != "" && err == nil {
+		m.route.Filter, err = once(&t.filters, c.Filter, transforms.ParseFilter)
+	}
+	if d.broken == "" && err == nil {
+		m.lane.Label = d.id.String() // its name may change, and another tenant's may be the same
+		return m
+	}
+	m.lane = &lane.Endpoint{ID: d.id, Name: c.Name, Tenant: c.Tenant, Label: d.id.String(), Broken: d.broken, URL: &url.URL{}, Ordered: c.Ordering == "key"}
+	if m.lane.Broken == "" {
+		m.lane.Broken = err.Error()
+	}
+	return m
+}
+
+// revisionEvery is how often the ledger is asked whether endpoints changed:
+// the stream says so at once, but may be far behind.
+const revisionEvery = 500 * time.Millisecond
+
+// watchEndpoints tells the router when endpoints changed, until ctx ends.
+func (s *session) watchEndpoints(ctx context.Context) error {
+	for pause(ctx, revisionEvery) == nil {
+		newest, err := s.ledger.Revision(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			s.relay.logger.LogAttrs(ctx, slog.LevelDebug, "endpoints not read", slog.Any("err", err))
+		case newest != s.roster.revision.Load():
+			s.router.Changed()
+		}
+	}
+	return nil
+}
+
+// failOrphans ends what deleted endpoints have pending, once nothing of theirs
+// is in flight.
+func (s *session) failOrphans(ctx context.Context) error {
+	if s.lanes.Leaving() > 0 || !s.roster.orphans.CompareAndSwap(true, false) {
+		return nil
+	}
+	orphans, err := s.ledger.FailOrphans(ctx, s.relay.endpoints.ids())
+	if err != nil {
+		s.roster.orphans.Store(true)
+		return err
+	}
+	if orphans > 0 {
+		s.relay.logger.LogAttrs(ctx, slog.LevelWarn, "deliveries of removed endpoints ended as failed", slog.Int("deliveries", orphans))
+	}
+	return nil
+}
