@@ -4,11 +4,13 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
 
 // auditBody is what the audit shows.
 type auditBody struct {
-	Rows    []AuditEntry
+	Rows    []ledger.AuditEntry
 	Actor   string
 	Action  string
 	Subject string
@@ -28,7 +30,7 @@ func (d *Dashboard) audit(q *request) (*answer, error) {
 	b := &auditBody{Actor: text("actor"), Action: text("action"), Subject: text("subject"), Actions: auditActions}
 	before, _ := strconv.ParseInt(v.Get("before"), 10, 64)
 	var err error
-	b.Rows, err = d.Control.Audit(q.Context(), q.who, AuditFilter{Actor: b.Actor, Action: b.Action, Subject: b.Subject, Before: max(0, before), Limit: pageSize + 1})
+	b.Rows, err = d.Control.Audit(q.Context(), q.who, ledger.AuditFilter{Actor: b.Actor, Action: b.Action, Subject: b.Subject, Before: max(0, before), Limit: pageSize + 1})
 	if err != nil {
 		return nil, err
 	}

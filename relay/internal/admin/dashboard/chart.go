@@ -31,7 +31,7 @@ const (
 )
 
 // barsOf returns a bar for each point. What is not nothing is seen.
-func barsOf(points []StatsPoint, span time.Duration) *bars {
+func barsOf(points []Point, span time.Duration) *bars {
 	b := &bars{Height: barsHeight, Width: max(1, float64(len(points))*(barWidth+barGap)-barGap)}
 	most := int64(1)
 	for _, p := range points {

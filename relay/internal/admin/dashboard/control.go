@@ -3,8 +3,6 @@ package dashboard
 import (
 	"context"
 	"encoding/json"
-	"net/http"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -27,7 +25,7 @@ type control interface {
 	Resume(ctx context.Context, who *admin.Caller, endpoint, reason string) (*ledger.Turned, error)
 	Test(ctx context.Context, who *admin.Caller, endpoint, eventType string, payload []byte) (*admin.TestResult, error)
 
-	List(ctx context.Context, who *admin.Caller, f ledger.Filter) ([]ledger.Delivery, error)
+	List(ctx context.Context, who *admin.Caller, f Filter) ([]ledger.Delivery, error)
 	Show(ctx context.Context, who *admin.Caller, id uuid.UUID) (*ledger.Detail, error)
 	Retry(ctx context.Context, who *admin.Caller, id uuid.UUID) (again bool, err error)
 
@@ -38,100 +36,6 @@ type control interface {
 	CancelReplay(ctx context.Context, who *admin.Caller, id uuid.UUID) (*Replay, error)
 
 	Stats(ctx context.Context, who *admin.Caller, q StatsQuery) (*Stats, error)
-	Audit(ctx context.Context, who *admin.Caller, f AuditFilter) ([]AuditEntry, error)
+	Audit(ctx context.Context, who *admin.Caller, f ledger.AuditFilter) ([]ledger.AuditEntry, error)
 	Catalogue() []admin.EventType
 }
-
-// Provisional: these give way to admin's and ledger's own.
-type (
-	PageFunc       func(w http.ResponseWriter, r *http.Request, who *admin.Caller, csrf string)
-	EndpointDetail struct {
-		ledger.EndpointStatus
-		Origin              string
-		Revision            int64
-		Document, Effective json.RawMessage
-		CreatedAt           *time.Time
-		UpdatedAt           *time.Time
-		CreatedBy           string
-		HasSecret           bool
-		PreviousSecrets     []time.Time
-		Patterns            []string
-	}
-	NewSecret struct {
-		EndpointDetail
-		Secret string
-	}
-	Rotation struct {
-		Grace  time.Duration
-		Secret string
-	}
-	FieldProblem struct{ Field, Message string }
-	InvalidError struct{ Fields []FieldProblem }
-
-	ReplayRequest struct {
-		States                 []ledger.State
-		Endpoint, Tenant, Type string
-		Event                  uuid.UUID
-		From, Until            time.Time
-		NewIDs                 bool
-		Rate                   int
-		Scope                  string
-	}
-	ReplayPreview struct {
-		Total      int64
-		Capped     bool
-		ByEndpoint []ReplayCount
-	}
-	ReplayCount struct {
-		Endpoint string
-		Rows     int64
-	}
-	Replay struct {
-		ID                   uuid.UUID
-		Request              ReplayRequest
-		State                string
-		Total, Done, Skipped int64
-		CreatedAt            time.Time
-		CreatedBy            string
-		FinishedAt           *time.Time
-		Error                string
-	}
-
-	StatsQuery struct {
-		From, Until time.Time
-		Step        time.Duration
-		Endpoint    string
-	}
-	Stats struct {
-		Now    StatsNow
-		Series []StatsPoint
-	}
-	StatsNow struct {
-		EventsPerSecond, DeliveriesPerSecond, SuccessShare float64
-		P50, P95, P99                                      time.Duration
-		Pending                                            int64
-		OldestPending                                      *time.Time
-		SlotLag, Retained                                  int64
-	}
-	StatsPoint struct {
-		At                                                  time.Time
-		Events, Delivered, Failed, Attempts, FailedAttempts int64
-		P50, P95, P99                                       time.Duration
-	}
-
-	AuditFilter struct {
-		Actor, Action, Subject string
-		From, Until            time.Time
-		Before                 int64
-		Limit                  int
-	}
-	AuditEntry struct {
-		ID                      int64
-		At                      time.Time
-		Actor, Source           string
-		Action, Subject, Tenant string
-		Detail, Before, After   json.RawMessage
-	}
-)
-
-func (e *InvalidError) Error() string { return "invalid" }

@@ -18,8 +18,8 @@ const Base = "/admin/webhooks"
 // access lets those who are known in, and has the pages where they come in;
 // *admin.Access is one.
 type access interface {
-	Page(next PageFunc) http.Handler
-	SlowPage(within time.Duration, next PageFunc) http.Handler
+	Page(next admin.PageFunc) http.Handler
+	SlowPage(within time.Duration, next admin.PageFunc) http.Handler
 	Mount(mux *http.ServeMux)
 }
 
@@ -160,7 +160,7 @@ func (d *Dashboard) slow(pattern string, within time.Duration, do func(*request)
 	d.mux.Handle(under(pattern), d.Access.SlowPage(within, d.serve(admin.Operator, everybody, do)))
 }
 
-func (d *Dashboard) serve(role admin.Role, to audience, do func(*request) (*answer, error)) PageFunc {
+func (d *Dashboard) serve(role admin.Role, to audience, do func(*request) (*answer, error)) admin.PageFunc {
 	return func(w http.ResponseWriter, r *http.Request, who *admin.Caller, csrf string) {
 		q := &request{Request: r, w: w, who: who, csrf: csrf}
 		var (

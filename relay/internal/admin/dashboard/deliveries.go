@@ -86,8 +86,8 @@ const localTime = "2006-01-02T15:04"
 
 // ledger returns the filter for the ledger, and sets Problem where something of
 // it makes no sense: nothing matches then.
-func (f *filter) ledger(now time.Time) (out ledger.Filter, ok bool) {
-	out = ledger.Filter{Endpoint: f.Endpoint, Tenant: f.Tenant, Type: f.Type}
+func (f *filter) ledger(now time.Time) (out Filter, ok bool) {
+	out = Filter{Endpoint: f.Endpoint, Tenant: f.Tenant, Type: f.Type}
 	for _, s := range f.States {
 		out.States = append(out.States, ledger.State(s))
 	}

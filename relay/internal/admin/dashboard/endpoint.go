@@ -70,7 +70,7 @@ func (d *Dashboard) endpointBody(q *request) (*endpointBody, error) {
 func (d *Dashboard) bodyOf(q *request, detail *EndpointDetail) (*endpointBody, error) {
 	b := &endpointBody{EndpointDetail: detail, Health: healthOf(&detail.EndpointStatus), Span: spanOf(q), Spans: spans, Graces: graces, Own: detail.Origin == "api"}
 	var err error
-	if b.Newest, err = d.Control.List(q.Context(), q.who, ledger.Filter{Endpoint: detail.ID.String(), Limit: 10}); err != nil {
+	if b.Newest, err = d.Control.List(q.Context(), q.who, Filter{Endpoint: detail.ID.String(), Limit: 10}); err != nil {
 		return nil, err
 	}
 	stats, err := d.stats(q, detail.ID.String(), b.Span)

@@ -123,7 +123,7 @@ func (d *Dashboard) saveEndpoint(q *request) (*answer, error) {
 		return d.formAnswer(b), nil
 	}
 	var refused *ledger.RefusedError
-	if errors.As(err, &refused) || errors.Is(err, ledger.ErrChanged) {
+	if errors.As(err, &refused) || errors.Is(err, errChanged) {
 		b.Problem = sentence(err)
 		return d.formAnswer(b), nil
 	}

@@ -81,7 +81,7 @@ func (d *Dashboard) listEndpoints(q *request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &endpointsBody{All: len(all), Search: cut(maxFilter, strings.TrimSpace(q.URL.Query().Get("search"))), Show: "all", Counts: map[string]int{}}
+	b := &endpointsBody{All: len(all), Search: cut(maxFilter, strings.TrimSpace(q.URL.Query().Get("search"))), Show: "all", Counts: map[string]int{"trouble": 0, "paused": 0, "disabled": 0}}
 	if show := q.URL.Query().Get("show"); show == "trouble" || show == "paused" || show == "disabled" {
 		b.Show = show
 	}

@@ -74,7 +74,7 @@ func retryOf(q *request) (r ReplayRequest, fields []pair, err error) {
 }
 
 // requestOf returns a replay of what a filter matches.
-func requestOf(f ledger.Filter) ReplayRequest {
+func requestOf(f Filter) ReplayRequest {
 	return ReplayRequest{States: f.States, Endpoint: f.Endpoint, Tenant: f.Tenant, Type: f.Type, Event: f.Event, From: f.From, Until: f.Until}
 }
 

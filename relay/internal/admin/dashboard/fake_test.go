@@ -24,13 +24,13 @@ type fakeControl struct {
 	endpoints  []EndpointDetail
 	deliveries []ledger.Detail
 	replays    []Replay
-	entries    []AuditEntry
+	entries    []ledger.AuditEntry
 	catalogue  []admin.EventType
 	result     *admin.TestResult
 	now        time.Time
 
 	asked   []string // what was asked for, as method and argument
-	filters []ledger.Filter
+	filters []Filter
 	created json.RawMessage
 	patched json.RawMessage
 	replay  ReplayRequest
@@ -183,8 +183,8 @@ func (f *fakeControl) addReplays() {
 func (f *fakeControl) addAudit() {
 	actions := []string{"endpoint.pause", "secret.rotate", "endpoint.edit", "delivery.retry", "login", "endpoint.create", "replay.start"}
 	for i := range 60 {
-		e := AuditEntry{
-			ID: int64(900 - i), At: f.now.Add(-time.Duration(i*17) * time.Minute), Actor: []string{"web:ops", "api:ci", "portal:acme/jane"}[i%3], Source: "192.0.2.17",
+		e := ledger.AuditEntry{
+			ID: int64(900 - i), At: f.now.Add(-time.Duration(i*17) * time.Minute), Actor: []string{"web:ops", "api:ci", "portal:acme/jane"}[i%3], From: "192.0.2.17",
 			Action: actions[i%len(actions)], Subject: idOf("endpoint", i%8).String(), Tenant: []string{"acme", "globex", ""}[i%3],
 		}
 		if e.Action == "endpoint.edit" {
@@ -197,7 +197,7 @@ func (f *fakeControl) addAudit() {
 }
 
 func (f *fakeControl) note(method string, args ...any) {
-	f.asked = append(f.asked, strings.TrimSpace(method+" "+fmt.Sprint(args...)))
+	f.asked = append(f.asked, strings.TrimSpace(method+" "+fmt.Sprintln(args...)))
 }
 
 func (f *fakeControl) Endpoints(_ context.Context, who *admin.Caller, _ bool) ([]ledger.EndpointStatus, error) {
@@ -297,7 +297,7 @@ func (f *fakeControl) Test(_ context.Context, _ *admin.Caller, endpoint, eventTy
 	return &result, nil
 }
 
-func (f *fakeControl) List(_ context.Context, who *admin.Caller, wanted ledger.Filter) ([]ledger.Delivery, error) {
+func (f *fakeControl) List(_ context.Context, who *admin.Caller, wanted Filter) ([]ledger.Delivery, error) {
 	f.filters = append(f.filters, wanted)
 	var list []ledger.Delivery
 	for _, d := range f.deliveries {
@@ -326,7 +326,7 @@ func (f *fakeControl) Retry(_ context.Context, _ *admin.Caller, id uuid.UUID) (b
 
 func (f *fakeControl) PreviewReplay(_ context.Context, _ *admin.Caller, r ReplayRequest) (*ReplayPreview, error) {
 	f.replay = r
-	return &ReplayPreview{Total: 1204, ByEndpoint: []ReplayCount{{"acme-payroll", 900}, {"acme-erp", 304}}}, f.err
+	return &ReplayPreview{Total: 1204, Endpoints: []EndpointCount{{"acme-payroll", 900}, {"acme-erp", 304}}}, f.err
 }
 
 func (f *fakeControl) StartReplay(_ context.Context, _ *admin.Caller, r ReplayRequest) (*Replay, error) {
@@ -345,7 +345,7 @@ func (f *fakeControl) Replay(_ context.Context, _ *admin.Caller, id uuid.UUID) (
 			return &f.replays[i], nil
 		}
 	}
-	return nil, errUnknown
+	return nil, errUnknownReplay
 }
 
 func (f *fakeControl) CancelReplay(_ context.Context, _ *admin.Caller, id uuid.UUID) (*Replay, error) {
@@ -356,12 +356,12 @@ func (f *fakeControl) CancelReplay(_ context.Context, _ *admin.Caller, id uuid.U
 func (f *fakeControl) Stats(_ context.Context, _ *admin.Caller, q StatsQuery) (*Stats, error) {
 	oldest := f.now.Add(-11 * time.Hour)
 	s := &Stats{Now: StatsNow{EventsPerSecond: 41.37, DeliveriesPerSecond: 96.2, SuccessShare: 0.9931, P50: 18 * time.Millisecond, P95: 96 * time.Millisecond, P99: 410 * time.Millisecond,
-		Pending: 1534, OldestPending: &oldest, SlotLag: 182 << 10, Retained: 48 << 20}}
+		Pending: 1534, OldestPending: &oldest, SlotKnown: true, SlotLag: 182 << 10, SlotRetained: 48 << 20}}
 	r := rand.New(rand.NewPCG(uint64(len(q.Endpoint)), 3))
 	for at, i := q.From.Truncate(q.Step), 0; at.Before(q.Until); at, i = at.Add(q.Step), i+1 {
 		wave := 1 + 0.5*math.Sin(float64(i)/7) + 0.2*r.Float64()
 		n := int64(wave * q.Step.Seconds() * 40)
-		p := StatsPoint{At: at, Events: n / 2, Delivered: n, Attempts: n, P50: time.Duration(15+8*wave) * time.Millisecond, P95: time.Duration(70+40*wave) * time.Millisecond, P99: time.Duration(250+90*r.Float64()*wave) * time.Millisecond}
+		p := Point{At: at, Events: n / 2, Delivered: n, Attempts: n, P50: time.Duration(15+8*wave) * time.Millisecond, P95: time.Duration(70+40*wave) * time.Millisecond, P99: time.Duration(250+90*r.Float64()*wave) * time.Millisecond}
 		if i%11 > 8 {
 			p.Failed = n / 9
 		}
@@ -370,8 +370,8 @@ func (f *fakeControl) Stats(_ context.Context, _ *admin.Caller, q StatsQuery) (*
 	return s, nil
 }
 
-func (f *fakeControl) Audit(_ context.Context, who *admin.Caller, a AuditFilter) ([]AuditEntry, error) {
-	var list []AuditEntry
+func (f *fakeControl) Audit(_ context.Context, who *admin.Caller, a ledger.AuditFilter) ([]ledger.AuditEntry, error) {
+	var list []ledger.AuditEntry
 	for _, e := range f.entries {
 		if (a.Before == 0 || e.ID < a.Before) && len(list) < a.Limit && (who.Tenant == "" || who.Tenant == e.Tenant) && (a.Action == "" || a.Action == e.Action) {
 			list = append(list, e)
@@ -387,9 +387,9 @@ type fakeAccess struct{ who *admin.Caller }
 
 const fakeCSRF = "csrf-of-the-session"
 
-func (a *fakeAccess) Page(next PageFunc) http.Handler { return a.SlowPage(time.Minute, next) }
+func (a *fakeAccess) Page(next admin.PageFunc) http.Handler { return a.SlowPage(time.Minute, next) }
 
-func (a *fakeAccess) SlowPage(within time.Duration, next PageFunc) http.Handler {
+func (a *fakeAccess) SlowPage(within time.Duration, next admin.PageFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		ctx, cancel := context.WithTimeout(r.Context(), within)

@@ -55,31 +55,14 @@ type overviewBody struct {
 	Span    span
 	Spans   []span
 	Bars    *bars
-	Unseen  bool // the charts' numbers are of a time before
-}
-
-// Lag returns the bytes that the slot lags, from who knows.
-func (o *overviewBody) Lag() int64 {
-	if o.Stream.SlotKnown {
-		return o.Stream.SlotLag
-	}
-	return o.Now.SlotLag
-}
-
-// Retained returns the bytes that Postgres keeps for the slot.
-func (o *overviewBody) Retained() int64 {
-	if o.Stream.SlotKnown {
-		return o.Stream.SlotRetained
-	}
-	return o.Now.Retained
 }
 
 // Unsettled returns how old the oldest event is that is not recorded.
 func (o *overviewBody) Unsettled() time.Duration {
-	if o.Stream.OldestUnsettled.IsZero() {
+	if o.Now.OldestUnsettled == nil {
 		return 0
 	}
-	return max(time.Millisecond, time.Since(o.Stream.OldestUnsettled))
+	return max(time.Millisecond, time.Since(*o.Now.OldestUnsettled))
 }
 
 const maxTrouble = 8
@@ -101,7 +84,7 @@ func (d *Dashboard) overview(q *request) (*answer, error) {
 			o.Trouble = append(o.Trouble, all[i])
 		}
 	}
-	if o.Newest, err = d.Control.List(q.Context(), q.who, ledger.Filter{Limit: 8}); err != nil {
+	if o.Newest, err = d.Control.List(q.Context(), q.who, Filter{Limit: 8}); err != nil {
 		return nil, err
 	}
 	a := &answer{page: "overview", title: "Overview", section: "overview", body: o}
@@ -122,7 +105,7 @@ type series struct {
 	P99       []any     `json:"p99"`
 }
 
-func seriesOf(points []StatsPoint, step time.Duration) *series {
+func seriesOf(points []Point, step time.Duration) *series {
 	s := &series{At: []int64{}, Events: []float64{}, Delivered: []float64{}, Failed: []float64{}, P50: []any{}, P95: []any{}, P99: []any{}}
 	ms := func(d time.Duration) any {
 		if d == 0 {

@@ -16,14 +16,17 @@ type replayRow struct{ *Replay }
 
 // Share returns how much of it is done, from 0 to 100.
 func (r replayRow) Share() int64 {
-	if r.Total <= 0 {
+	switch {
+	case r.State == "done":
+		return 100
+	case r.Total <= 0:
 		return 0
 	}
-	return min(100, (r.Done+r.Skipped)*100/r.Total)
+	return min(99, (r.Done+r.Skipped)*100/r.Total)
 }
 
 // Running reports whether it goes on.
-func (r replayRow) Running() bool { return r.FinishedAt == nil }
+func (r replayRow) Running() bool { return r.State == "running" }
 
 // Scope says in words what is replayed.
 func (r replayRow) Scope() string {
