@@ -15,12 +15,10 @@ import (
 // Base is the path that every page's begins with.
 const Base = "/admin/webhooks"
 
-// access lets those who are known in, and has the pages where they come in;
-// *admin.Access is one.
+// access lets those who are known in; *admin.Access is one.
 type access interface {
 	Page(next admin.PageFunc) http.Handler
 	SlowPage(within time.Duration, next admin.PageFunc) http.Handler
-	Mount(mux *http.ServeMux)
 }
 
 // Options say what the pages are about, and for whom.
@@ -82,7 +80,6 @@ const (
 
 func (d *Dashboard) routes() {
 	d.mux.HandleFunc("GET "+Base+"/assets/{build}/{name}", d.assets.serve)
-	d.Access.Mount(d.mux)
 
 	d.page("GET /{$}", admin.Viewer, everybody, d.home)
 	d.page("GET /overview", admin.Viewer, staff, d.overview)

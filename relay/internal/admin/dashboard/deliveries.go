@@ -54,8 +54,8 @@ func filterOf(v url.Values) filter {
 // Has reports whether a state is among those of the filter.
 func (f filter) Has(state ledger.State) bool { return slices.Contains(f.States, string(state)) }
 
-// Empty reports whether the filter matches all.
-func (f filter) Empty() bool { return f.Query() == "" }
+// Narrow reports whether the filter asks for more than states.
+func (f filter) Narrow() bool { return f.With("") != "" }
 
 // Query returns the filter as its address has it.
 func (f filter) Query() string {

@@ -22,6 +22,7 @@ type endpointBody struct {
 	Forecast []forecastTry
 	Jitter   string
 	Newest   []ledger.Delivery
+	Series   []Point
 	Bars     *bars
 	Span     span
 	Spans    []span
@@ -77,7 +78,7 @@ func (d *Dashboard) bodyOf(q *request, detail *EndpointDetail) (*endpointBody, e
 	if err != nil {
 		return nil, err
 	}
-	b.Bars = barsOf(stats.Series, b.Span.All)
+	b.Series, b.Bars = stats.Series, barsOf(stats.Series, b.Span.All)
 	b.Settings = settingsOf(detail, q.portal())
 	b.Forecast, b.Jitter = forecastOf(detail.Effective)
 	b.Verify = verifyingOf(detail.Effective, detail.HasSecret)

@@ -363,7 +363,7 @@ func (f *fakeControl) Stats(_ context.Context, _ *admin.Caller, q StatsQuery) (*
 		n := int64(wave * q.Step.Seconds() * 40)
 		p := Point{At: at, Events: n / 2, Delivered: n, Attempts: n, P50: time.Duration(15+8*wave) * time.Millisecond, P95: time.Duration(70+40*wave) * time.Millisecond, P99: time.Duration(250+90*r.Float64()*wave) * time.Millisecond}
 		if i%11 > 8 {
-			p.Failed = n / 9
+			p.Failed, p.FailedAttempts = n/9, n/5
 		}
 		s.Series = append(s.Series, p)
 	}
@@ -402,5 +402,3 @@ func (a *fakeAccess) SlowPage(within time.Duration, next admin.PageFunc) http.Ha
 		next(w, r.WithContext(ctx), &who, fakeCSRF)
 	})
 }
-
-func (*fakeAccess) Mount(*http.ServeMux) {}

@@ -100,13 +100,15 @@ type series struct {
 	Events    []float64 `json:"events"`    // a second
 	Delivered []float64 `json:"delivered"` // a second
 	Failed    []float64 `json:"failed"`    // a second
+	Attempts  []float64 `json:"attempts"`  // a second
+	Missed    []float64 `json:"missed"`    // failed attempts a second
 	P50       []any     `json:"p50"`       // milliseconds, null where nothing was delivered
 	P95       []any     `json:"p95"`
 	P99       []any     `json:"p99"`
 }
 
 func seriesOf(points []Point, step time.Duration) *series {
-	s := &series{At: []int64{}, Events: []float64{}, Delivered: []float64{}, Failed: []float64{}, P50: []any{}, P95: []any{}, P99: []any{}}
+	s := &series{At: []int64{}, Events: []float64{}, Delivered: []float64{}, Failed: []float64{}, Attempts: []float64{}, Missed: []float64{}, P50: []any{}, P95: []any{}, P99: []any{}}
 	ms := func(d time.Duration) any {
 		if d == 0 {
 			return nil
@@ -118,6 +120,8 @@ func seriesOf(points []Point, step time.Duration) *series {
 		s.Events = append(s.Events, float64(p.Events)/step.Seconds())
 		s.Delivered = append(s.Delivered, float64(p.Delivered)/step.Seconds())
 		s.Failed = append(s.Failed, float64(p.Failed)/step.Seconds())
+		s.Attempts = append(s.Attempts, float64(p.Attempts)/step.Seconds())
+		s.Missed = append(s.Missed, float64(p.FailedAttempts)/step.Seconds())
 		s.P50, s.P95, s.P99 = append(s.P50, ms(p.P50)), append(s.P95, ms(p.P95)), append(s.P99, ms(p.P99))
 	}
 	return s

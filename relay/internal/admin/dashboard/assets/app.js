@@ -33,6 +33,14 @@
       columns: ["events", "delivered", "failed"], names: ["Events", "Delivered", "Failed"],
       colours: ["--seg-wait", "--ok-fill", "--bad-fill"], text: perSecond, fill: [false, true, true],
     },
+    outcome: {
+      columns: ["delivered", "failed"], names: ["Delivered", "Failed"],
+      colours: ["--ok-fill", "--bad-fill"], text: perSecond, fill: [true, true],
+    },
+    attempts: {
+      columns: ["attempts", "missed"], names: ["Attempts", "Failed attempts"],
+      colours: ["--seg-wait", "--bad-fill"], text: perSecond, fill: [false, true],
+    },
     latency: {
       columns: ["p50", "p95", "p99"], names: ["p50", "p95", "p99"],
       colours: ["--seg-read", "--seg-wait", "--seg-dns"], text: shown, fill: [false, false, false],
@@ -159,6 +167,21 @@
       pop.querySelector("summary").focus();
     }
   });
+
+  // What is asked for again and again stands still while somebody is in it, or
+  // nobody looks.
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const part = event.detail.elt;
+    if (!part.getAttribute("hx-trigger")?.startsWith("every")) return;
+    if (document.hidden || part.contains(document.activeElement)) event.preventDefault();
+  });
+
+  // What was done is said once, not at every reload.
+  const here = new URL(location.href);
+  if (here.searchParams.has("done")) {
+    here.searchParams.delete("done");
+    history.replaceState(null, "", here);
+  }
 
   // Forms: what is wrong is said of fields that somebody was at.
   const touch = (event) => event.target.closest("form[data-checked] .field")?.classList.add("touched");
