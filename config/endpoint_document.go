@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -15,7 +16,7 @@ func SplitEndpoint(document []byte) (masked, secrets []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	shown := maskedNode(root, endpointsType.Elem(), false)
+	shown := maskedDocument(root)
 	held := &node{kind: object}
 	for i, name := range root.names {
 		if !same(root.items[i], shown.items[i]) {
@@ -62,7 +63,7 @@ func PatchEndpoint(document, patch []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	patched := restored(mergePatch(root, changes), maskedNode(root, endpointsType.Elem(), false), root)
+	patched := restored(mergePatch(root, changes), maskedDocument(root), root)
 	ps := &problems{}
 	findMasks(top(patched), endpointsType.Elem(), ps)
 	return patched.json(), ps.err()
@@ -162,14 +163,59 @@ func findMasks(p place, t reflect.Type, ps *problems) {
 	}
 }
 
+// unsought is the length of the longest text that is not looked for elsewhere: it would be
+// found where it is none.
+const unsought = 5
+
+// hiding returns what puts *** in the place of secrets wherever they are.
+func hiding(secrets []string) *strings.Replacer {
+	// The replacer takes the first that fits: a secret that begins with another one goes first.
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
+	var pairs []string
+	for _, secret := range secrets {
+		if len(secret) > unsought {
+			pairs = append(pairs, secret, mask)
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// maskedDocument returns an endpoint's document with *** in the place of what is
+// secret in it, also where a secret stands once more, such as in the body.
+func maskedDocument(root *node) *node {
+	var secrets []string
+	shown := maskedNode(root, endpointsType.Elem(), false, &secrets)
+	if len(secrets) == 0 {
+		return shown
+	}
+	return shown.hidden(hiding(secrets))
+}
+
+// hidden returns n with all its texts as hide makes them.
+func (n *node) hidden(hide *strings.Replacer) *node {
+	result := *n
+	if n.kind == text {
+		result.text = hide.Replace(n.text)
+	}
+	result.items = make([]*node, len(n.items))
+	for i, item := range n.items {
+		result.items[i] = item.hidden(hide)
+	}
+	return &result
+}
+
 var urlType = reflect.TypeFor[URL]()
 
 // maskedNode returns n, a value for type t, with *** in the place of what is
-// secret in it. headers is whether it is a map of headers.
-func maskedNode(n *node, t reflect.Type, headers bool) *node {
+// secret in it by its key, and adds that to secrets. headers is whether it is a
+// map of headers.
+func maskedNode(n *node, t reflect.Type, headers bool, secrets *[]string) *node {
 	result := *n
 	switch {
 	case n.kind == text && (t == secretType || t == urlType):
+		if t == secretType {
+			*secrets = append(*secrets, n.text)
+		}
 		value := reflect.New(t).Elem()
 		value.SetString(n.text)
 		result.text = fmt.Sprint(value.Interface())
@@ -178,15 +224,16 @@ func maskedNode(n *node, t reflect.Type, headers bool) *node {
 		for i, name := range n.names {
 			result.items[i] = n.items[i]
 			if f, ok := fieldOfStruct(t, name); ok {
-				result.items[i] = maskedNode(n.items[i], f.Type, f.key == "headers")
+				result.items[i] = maskedNode(n.items[i], f.Type, f.key == "headers", secrets)
 			} else if headers && sensitiveHeader.MatchString(name) && n.items[i].kind == text {
+				*secrets = append(*secrets, n.items[i].text)
 				result.items[i] = &node{kind: text, text: mask}
 			}
 		}
 	case n.kind == list && t.Kind() == reflect.Slice:
 		result.items = make([]*node, len(n.items))
 		for i, item := range n.items {
-			result.items[i] = maskedNode(item, t.Elem(), false)
+			result.items[i] = maskedNode(item, t.Elem(), false, secrets)
 		}
 	}
 	return &result

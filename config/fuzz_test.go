@@ -1,10 +1,12 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -49,3 +51,36 @@ func fuzzLoad(f *testing.F, ending string) {
 func FuzzLoadYAML(f *testing.F) { fuzzLoad(f, ".yaml") }
 func FuzzLoadTOML(f *testing.F) { fuzzLoad(f, ".toml") }
 func FuzzLoadJSON(f *testing.F) { fuzzLoad(f, ".json") }
+
+// FuzzPatchEndpoint holds that a document comes back from what is shown of it,
+// and that nothing of it is shown that a key says is secret.
+func FuzzPatchEndpoint(f *testing.F) {
+	f.Add([]byte(`{"name":"a","url":"https://u:p@h/x?token=1","secret":"hunter2","headers":{"X-Api-Key":"hunter2"}}`), []byte(`{"name":null,"headers":{"X-B":"b"}}`))
+	f.Add([]byte(`{"previous_secrets":[{"secret":"hunter2","expires":"2026-12-01T00:00:00Z"}],"signatures":[{"scheme":"hmac","secret":"q"}]}`), []byte(`{"signatures":[]}`))
+	f.Add([]byte(`{"body":"hunter2","auth":{"oauth2":{"client_secret":"hunter2","scopes":["a"]}}}`), []byte(`{"auth":{"oauth2":null}}`))
+	f.Fuzz(func(t *testing.T, document, patch []byte) {
+		root, err := parseDocument(document)
+		if err != nil {
+			return
+		}
+		masked, secrets, err := SplitEndpoint(document)
+		if err != nil {
+			t.Fatalf("split %s: %v", document, err)
+		}
+		joined, err := JoinEndpoint(masked, secrets)
+		if err != nil || !bytes.Equal(joined, root.json()) {
+			t.Fatalf("%s comes back as %s, %v", root.json(), joined, err)
+		}
+		if secret := root.field("secret"); secret != nil && secret.kind == text && len(secret.text) > unsought && !strings.Contains(mask, secret.text) &&
+			bytes.Contains(masked, (&node{kind: text, text: secret.text}).json()) {
+			t.Errorf("%s is shown as %s", document, masked)
+		}
+		patched, err := PatchEndpoint(document, patch)
+		if err != nil {
+			return
+		}
+		if _, err := parseDocument(patched); err != nil {
+			t.Errorf("%s patched by %s is %s: %v", document, patch, patched, err)
+		}
+	})
+}

@@ -119,6 +119,8 @@ func TestSecretsArePartedFromDocumentsAndComeBack(t *testing.T) {
 	for _, tt := range []struct{ document, masked, secrets string }{
 		{`{"name":"a","timeout":"15s","enabled":true,"rate_limit":1.50}`, `{"name":"a","timeout":"15s","enabled":true,"rate_limit":1.50}`, ``},
 		{`{"secret":"s","name":"a"}`, `{"secret":"***","name":"a"}`, `{"secret":"s"}`},
+		{`{"secret":"hunter2","body":"a hunter2 b","headers":{"X-A":"hunter2"},"name":"n"}`, `{"secret":"***","body":"a *** b","headers":{"X-A":"***"},"name":"n"}`,
+			`{"secret":"hunter2","body":"a hunter2 b","headers":{"X-A":"hunter2"}}`},
 		{`{"url":"https://u:p@h/x?token=1&b=2"}`, `{"url":"https://***@h/x?token=***&b=2"}`, `{"url":"https://u:p@h/x?token=1&b=2"}`},
 		{`{"headers":{"X-Api-Key":"k","X-B":"b"}}`, `{"headers":{"X-Api-Key":"***","X-B":"b"}}`, `{"headers":{"X-Api-Key":"k","X-B":"b"}}`},
 		{`{"auth":{"oauth2":{"client_id":"i","client_secret":"c"}}}`, `{"auth":{"oauth2":{"client_id":"i","client_secret":"***"}}}`, `{"auth":{"oauth2":{"client_id":"i","client_secret":"c"}}}`},

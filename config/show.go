@@ -128,7 +128,7 @@ func maskedScalar(v reflect.Value, p place) *yaml.Node {
 		value = mask
 	case v.Type() == reflect.TypeFor[string]() && p.given && p.node.source != "":
 		value = p.node.source
-	case v.Kind() == reflect.String:
+	case v.Kind() == reflect.String && (!p.given || p.node.file != ""): // documents have no references
 		value = strings.ReplaceAll(fmt.Sprint(value), "${", "$${")
 	}
 	if err := result.Encode(value); err != nil {
@@ -199,4 +199,111 @@ func plain(v reflect.Value) any {
 	default:
 		return value
 	}
+}
+
+// ShowEndpoint returns the configuration's endpoint i as JSON: the keys that were
+// given to it, and all that it sends with, its profile's keys and defaults
+// included. What [Config.Masked] does not show they do not.
+func (c *Config) ShowEndpoint(i int) (own, effective []byte) {
+	at := c.origin().field("endpoints").item(i)
+	if !at.given {
+		at.node = &node{kind: object}
+	}
+	written := at.node.written()
+	own = maskedDocument(written).hidden(hiding(secretsOf(reflect.ValueOf(c.Endpoints[i]), false))).json()
+	return own, c.effective(&c.Endpoints[i], at.node)
+}
+
+// ShowDocument returns, for an endpoint that [Config.ParseEndpoints] made of a
+// document, all that it sends with, as ShowEndpoint does.
+func (c *Config) ShowDocument(endpoint *Endpoint, document []byte) []byte {
+	root, err := parseDocument(document)
+	if err != nil {
+		root = &node{kind: object}
+	}
+	return c.effective(endpoint, root)
+}
+
+// effective returns an endpoint that came from a node, and from its profile's,
+// as JSON.
+func (c *Config) effective(endpoint *Endpoint, n *node) []byte {
+	at := place{path: "endpoint", node: under(c.profileNode(endpoint.ProfileName), n), given: true}
+	var b bytes.Buffer
+	appendYAML(&b, c.masked(reflect.ValueOf(*endpoint), at), hiding(secretsOf(reflect.ValueOf(*endpoint), false)))
+	return b.Bytes()
+}
+
+// secretsOf returns what stands in v where a key says that it is secret. headers
+// is whether v is a map of headers.
+func secretsOf(v reflect.Value, headers bool) (all []string) {
+	switch {
+	case v.Type() == secretType:
+		return []string{v.String()}
+	case isScalar(v.Type()):
+		return nil
+	}
+	switch v.Kind() {
+	case reflect.Slice:
+		for i := range v.Len() {
+			all = append(all, secretsOf(v.Index(i), false)...)
+		}
+	case reflect.Map:
+		for it := v.MapRange(); headers && it.Next(); {
+			if sensitiveHeader.MatchString(it.Key().String()) {
+				all = append(all, it.Value().String())
+			}
+		}
+	default:
+		for _, f := range fieldsOf(v.Type()) {
+			all = append(all, secretsOf(v.FieldByIndex(f.Index), f.key == "headers")...)
+		}
+	}
+	return all
+}
+
+// appendYAML appends what masked yields as JSON, its texts as hide makes them.
+func appendYAML(b *bytes.Buffer, n *yaml.Node, hide *strings.Replacer) {
+	switch n.Kind {
+	case yaml.MappingNode:
+		b.WriteByte('{')
+		for i := 0; i < len(n.Content); i += 2 {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			appendString(b, n.Content[i].Value)
+			b.WriteByte(':')
+			appendYAML(b, n.Content[i+1], hide)
+		}
+		b.WriteByte('}')
+	case yaml.SequenceNode:
+		b.WriteByte('[')
+		for i, item := range n.Content {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			appendYAML(b, item, hide)
+		}
+		b.WriteByte(']')
+	default:
+		switch n.Tag {
+		case "!!int", "!!float", "!!bool", "!!null":
+			b.WriteString(n.Value)
+		default:
+			appendString(b, hide.Replace(n.Value))
+		}
+	}
+}
+
+// HasCredentials reports whether requests to whatever URL carry credentials that
+// stand in the profile: its auth's, or in a header.
+func (p *Profile) HasCredentials() bool {
+	if p.Auth.sent() {
+		return true
+	}
+	for name, value := range p.Headers {
+		if sensitiveHeader.MatchString(name) && !strings.Contains(value, "{{") {
+			return true
+		}
+	}
+	return false
 }

@@ -72,6 +72,7 @@ func TestATenantReachesItsOwnOnly(t *testing.T) {
 	c, deliveries := tenants(t)
 	c.ask(t, "operator", "POST", "/api/v1/endpoints/bravo-erp/pause", `{"reason": "bravo"}`)
 	c.ask(t, "operator", "POST", "/api/v1/endpoints/bravo-erp/resume", `{"reason": "bravo"}`)
+	c.must(t, "operator", "POST", "/api/v1/endpoints", `{"name": "bravo-made", "tenant": "bravo", "url": "https://bravo.example", "events": ["none"]}`, &struct{}{})
 	acme := c.portal(t, "acme", "operator")
 	ids := make(map[string]uuid.UUID)
 	var page struct {
@@ -85,13 +86,19 @@ func TestATenantReachesItsOwnOnly(t *testing.T) {
 		ids[ep.Name] = ep.ID
 	}
 	var foreign []string // of what a path may name
-	for _, name := range []string{"bravo-erp", "bravo-ill", "all-bravo"} {
+	for _, name := range []string{"bravo-erp", "bravo-ill", "all-bravo", "bravo-made"} {
 		foreign = append(foreign, name, ids[name].String(), deliveries[name].ID.String())
+	}
+	bodies := map[string]string{ // of those that want one
+		"post /endpoints":              `{"name": "acme-made", "url": "https://acme.example", "events": ["none"]}`,
+		"post /endpoints/check":        `{"name": "acme-other", "url": "https://acme.example", "events": ["none"]}`,
+		"patch /endpoints/{name}":      `{"events": ["none"]}`,
+		"post /endpoints/{name}/check": `{"events": ["none"]}`,
 	}
 	// of an operation for people who run the relay
 	notForTenants := []string{"post /portal-tokens", "get /stream"}
 	d, _ := c.document(t)
-	d.each(func(path, method string, o *apiOperation) {
+	d.each(func(path, method string, _ *apiOperation) {
 		name := method + " " + path
 		wanted := http.StatusOK
 		paths := []string{path}
@@ -107,8 +114,11 @@ func TestATenantReachesItsOwnOnly(t *testing.T) {
 		if slices.Contains(notForTenants, name) {
 			wanted = http.StatusForbidden
 		}
+		if name == "get /live" {
+			paths = []string{path + "?for=0s"} // it goes on otherwise
+		}
 		for _, path := range paths {
-			got := acme.ask(t, "", strings.ToUpper(method), "/api/v1"+path, "")
+			got := acme.ask(t, "", strings.ToUpper(method), "/api/v1"+path, bodies[name])
 			if got.status != wanted {
 				t.Errorf("%s %s answers a tenant %d %s, want %d", method, path, got.status, got.body, wanted)
 			}
@@ -127,6 +137,18 @@ func TestATenantReachesItsOwnOnly(t *testing.T) {
 			if string(items) != "[]" {
 				t.Errorf("%s has %s %s", query, name, items)
 			}
+		}
+	}
+	for _, body := range []string{
+		`{"name": "acme-new", "tenant": "bravo", "url": "https://acme.example", "events": ["none"]}`,
+		`{"name": "acme-new", "tenant": null, "url": "https://acme.example", "events": ["none"]}`,
+		`{"name": "acme-new", "tenant": "", "url": "https://acme.example", "events": ["none"]}`,
+	} {
+		if got := acme.ask(t, "", "POST", "/api/v1/endpoints", body); got.status != http.StatusUnprocessableEntity || !slices.Contains(got.fields(t), "body.tenant") {
+			t.Errorf("%s answers a tenant %d %s", body, got.status, got.body)
+		}
+		if got := acme.ask(t, "", "PATCH", "/api/v1/endpoints/acme-made", body); got.status != http.StatusUnprocessableEntity {
+			t.Errorf("its endpoint becomes another's: %s answers %d %s", body, got.status, got.body)
 		}
 	}
 	if got := acme.ask(t, "", "POST", "/api/v1/endpoints/nope/pause", ""); !strings.Contains(string(got.body), "there are acme-erp, acme-ill") || strings.Contains(string(got.body), "bravo") {

@@ -142,15 +142,18 @@ type apiCase struct {
 	bad  []apiRequest // with the field that the problem names
 }
 
+// apiRequest is a request whose path and body have another number in the place
+// of {n} each time.
 type apiRequest struct{ path, body, field string }
 
 // TestEveryOperationOfTheAPIDocument fails for an operation that it does not
 // drive, with and without what it takes.
 func TestEveryOperationOfTheAPIDocument(t *testing.T) {
 	db := newDatabase(t)
-	c := db.runAPI(t, fmt.Sprintf(apiEndpoints, echo(t)))
+	c := db.runAPI(t, fmt.Sprintf(strings.Replace(apiEndpoints, "bodies: all", "bodies: all, encryption_keys: ['"+oldKey+"']", 1), echo(t)))
 	db.script(t, `INSERT INTO posthorn.outbox (type, payload) VALUES ('pr.made', '{"n": 1}');`)
 	c.waitDeliveries(t, "state=delivered&endpoint=erp", 1)
+	c.must(t, "operator", "POST", "/api/v1/endpoints", `{"name": "made", "url": "https://made.example/", "events": ["none"]}`, &struct{}{})
 	id := c.waitDeliveries(t, "state=pending&endpoint=ill", 1)[0].ID.String()
 	unknown := uuid.NewString()
 	pages := func(path string) []apiRequest {
@@ -177,8 +180,50 @@ func TestEveryOperationOfTheAPIDocument(t *testing.T) {
 			{strings.Replace(path, "/erp/", "/%00/", 1), `{}`, "path.name"},
 		}
 	}
+	documents := func(path string) []apiRequest {
+		return []apiRequest{
+			{path, `{"url": "ftp://a.example"}`, "body.url"},
+			{path, `{"retry": {"schedule": ["1h", "x"]}}`, "body.retry.schedule[1]"},
+			{path, `{"headers": {"X-A": "{{"}}`, "body.headers.X-A"},
+			{path, `{"wat": 1}`, "body.wat"},
+			{path, `{"auth": {"bearer": {"token": "x"}}}`, "body.auth"},
+			{path, `{"tls": {"ca_file": "/etc/passwd"}}`, "body.tls"},
+			{path, `{"name": "erp"}`, "body.name"},
+			{path, `7`, "body"},
+			{path, `{`, "body"},
+		}
+	}
+	creates := func(path string) []apiRequest {
+		wrong := documents(path)
+		wrong[6].body = `{"name": "erp", "url": "https://a.example", "events": ["a"]}`
+		return append(wrong, apiRequest{path, `{}`, "body.name"}, apiRequest{path, `{"name": "a"}`, "body.url"}, apiRequest{path, `{}`, "body.events"})
+	}
+	befores := map[string]func(n string){
+		"delete /endpoints/{name}": func(n string) {
+			c.must(t, "operator", "POST", "/api/v1/endpoints", `{"name": "gone`+n+`", "url": "https://a.example", "events": ["none"]}`, &struct{}{})
+		},
+	}
 	cases := map[string]apiCase{
-		"get /endpoints": {"viewer", []apiRequest{{path: "/endpoints"}, {path: "/endpoints?all=true&limit=1"}}, append(pages("/endpoints"), apiRequest{"/endpoints?all=x", "", "query.all"})},
+		"get /endpoints/{name}": {"viewer", []apiRequest{{path: "/endpoints/made"}, {path: "/endpoints/erp"}, {path: "/endpoints/off"}}, []apiRequest{{"/endpoints/%00", "", "path.name"}, {"/endpoints/made?x=1", "", "query.x"}}},
+		"post /endpoints": {
+			"operator", []apiRequest{{path: "/endpoints", body: `{"name": "new{n}", "url": "https://u:hunter2@a.example", "events": ["none"], "headers": {"X-Api-Key": "hunter2"}}`}},
+			creates("/endpoints"),
+		},
+		"patch /endpoints/{name}": {
+			"operator", []apiRequest{{path: "/endpoints/made", body: `{"timeout": "{n}s", "headers": {"X-A": "b"}}`}, {path: "/endpoints/made", body: `{}`}},
+			append(documents("/endpoints/made"), apiRequest{"/endpoints/made?revision=0", `{}`, "query.revision"}, apiRequest{"/endpoints/%00", `{}`, "path.name"}),
+		},
+		"delete /endpoints/{name}": {"operator", []apiRequest{{path: "/endpoints/gone{n}"}}, []apiRequest{{"/endpoints/%00", "", "path.name"}}},
+		"post /endpoints/{name}/secret": {
+			"operator", []apiRequest{{path: "/endpoints/made/secret"}, {path: "/endpoints/made/secret", body: `{"grace": "0s", "secret": "a secret of somebody's own"}`}},
+			[]apiRequest{
+				{"/endpoints/made/secret", `{"grace": "721h"}`, "body.grace"}, {"/endpoints/made/secret", `{"grace": "-1s"}`, "body.grace"}, {"/endpoints/made/secret", `{"grace": "soon"}`, "body.grace"},
+				{"/endpoints/made/secret", `{"secret": "whsec_short"}`, "body.secret"}, {"/endpoints/made/secret", `{"secret": 7}`, "body.secret"}, {"/endpoints/%00/secret", "", "path.name"},
+			},
+		},
+		"post /endpoints/check":        {"operator", []apiRequest{{path: "/endpoints/check", body: `{"name": "new", "url": "https://a.example", "events": ["none"]}`}}, creates("/endpoints/check")},
+		"post /endpoints/{name}/check": {"operator", []apiRequest{{path: "/endpoints/made/check", body: `{"timeout": "1s"}`}}, append(documents("/endpoints/made/check"), apiRequest{"/endpoints/%00/check", `{}`, "path.name"})},
+		"get /endpoints":               {"viewer", []apiRequest{{path: "/endpoints"}, {path: "/endpoints?all=true&limit=1"}}, append(pages("/endpoints"), apiRequest{"/endpoints?all=x", "", "query.all"})},
 		"post /endpoints/{name}/pause": {
 			"operator", []apiRequest{{path: "/endpoints/erp/pause"}, {path: "/endpoints/erp/pause", body: `{"reason": "maintenance"}`}}, reasons("/endpoints/erp/pause"),
 		},
@@ -204,6 +249,14 @@ func TestEveryOperationOfTheAPIDocument(t *testing.T) {
 		},
 		"get /deliveries/{id}":        {"viewer", []apiRequest{{path: "/deliveries/" + id}}, ids("/deliveries/", "")},
 		"post /deliveries/{id}/retry": {"operator", []apiRequest{{path: "/deliveries/" + id + "/retry"}}, ids("/deliveries/", "/retry")},
+		"get /events":                 {"viewer", []apiRequest{{path: "/events"}, {path: "/events?limit=1"}}, pages("/events")},
+		"get /live": {
+			"viewer", []apiRequest{{path: "/live?for=0s"}, {path: "/live?for=1s&limit=1&state=delivered&endpoint=erp&tenant=a&type=b&event=" + unknown}},
+			[]apiRequest{
+				{"/live?for=1h", "", "query.for"}, {"/live?limit=101", "", "query.limit"}, {"/live?state=lost", "", "query.state"}, {"/live?event=1", "", "query.event"},
+				{"/live?type=%00", "", "query.type"}, {"/live?cursor=x", "", "query.cursor"},
+			},
+		},
 		"get /audit": {
 			"operator", []apiRequest{{path: "/audit"}, {path: "/audit?actor=api:ops&action=a&subject=s&tenant=t&from=2026-01-01T00:00:00Z&until=2099-01-01T00:00:00Z&limit=1"}},
 			append(pages("/audit"),
@@ -223,7 +276,6 @@ func TestEveryOperationOfTheAPIDocument(t *testing.T) {
 				{"/portal-tokens", `{`, "body"},
 			},
 		},
-		"get /events": {"viewer", []apiRequest{{path: "/events"}, {path: "/events?limit=1"}}, pages("/events")},
 		"get /stream": {"viewer", []apiRequest{{path: "/stream"}}, []apiRequest{{"/stream?x=1", "", "query.x"}}},
 	}
 	d, compiler := c.document(t)
@@ -238,7 +290,7 @@ func TestEveryOperationOfTheAPIDocument(t *testing.T) {
 			if got := o.Security[0]["token"][0]; got != driven.role {
 				t.Errorf("the document has the role %s, not %s", got, driven.role)
 			}
-			driven.drive(t, c, strings.ToUpper(method), func(status string, kind string) *jsonschema.Schema {
+			driven.drive(t, c, strings.ToUpper(method), befores[name], func(status string, kind string) *jsonschema.Schema {
 				schema, err := compiler.Compile(pointer("paths", path, method, "responses", status, "content", kind, "schema"))
 				if err != nil {
 					t.Fatal(err)
@@ -253,19 +305,26 @@ func TestEveryOperationOfTheAPIDocument(t *testing.T) {
 }
 
 // drive makes the case's requests. schemaOf returns the document's schema of
-// an answer.
-func (a *apiCase) drive(t *testing.T, c *apiClient, method string, schemaOf func(status, kind string) *jsonschema.Schema) {
+// an answer; before, if it is not nil, is called before each that is to succeed,
+// with its number.
+func (a *apiCase) drive(t *testing.T, c *apiClient, method string, before func(n string), schemaOf func(status, kind string) *jsonschema.Schema) {
 	t.Helper()
 	valid := func(got answer, path string) {
-		v, err := jsonschema.UnmarshalJSON(strings.NewReader(string(got.body)))
+		text := string(got.body)
+		kind := got.header.Get("Content-Type")
+		if kind == "text/event-stream" {
+			text = sentEvents(text)
+		}
+		v, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
 		if err == nil {
-			err = schemaOf(fmt.Sprint(got.status), got.header.Get("Content-Type")).Validate(v)
+			err = schemaOf(fmt.Sprint(got.status), kind).Validate(v)
 		}
 		if err != nil {
 			t.Errorf("%s %s answers %d %s: %v", method, path, got.status, got.body, err)
 		}
 	}
 	roles := []string{"", "viewer", "operator", "admin"}
+	number := 0
 	for _, q := range a.good {
 		for _, role := range roles[:slices.Index(roles, a.role)] {
 			want := http.StatusForbidden
@@ -280,7 +339,12 @@ func (a *apiCase) drive(t *testing.T, c *apiClient, method string, schemaOf func
 			valid(got, q.path)
 		}
 		for _, role := range roles[slices.Index(roles, a.role):] {
-			got := c.ask(t, role, method, "/api/v1"+q.path, q.body)
+			number++
+			n := fmt.Sprint(number)
+			if before != nil {
+				before(n)
+			}
+			got := c.ask(t, role, method, "/api/v1"+strings.ReplaceAll(q.path, "{n}", n), strings.ReplaceAll(q.body, "{n}", n))
 			if got.status != http.StatusOK {
 				t.Errorf("%s %s answers %d %s to the role %s", method, q.path, got.status, got.body, role)
 				continue
@@ -299,4 +363,16 @@ func (a *apiCase) drive(t *testing.T, c *apiClient, method string, schemaOf func
 		}
 		valid(got, q.path)
 	}
+}
+
+// sentEvents returns server-sent events as the document describes them: a list
+// of objects.
+func sentEvents(text string) string {
+	var all []string
+	for block := range strings.SplitSeq(text, "\n\n") {
+		if event, data, ok := strings.Cut(strings.TrimPrefix(block, "event: "), "\ndata: "); ok {
+			all = append(all, fmt.Sprintf(`{"event": %q, "data": %s}`, event, data))
+		}
+	}
+	return "[" + strings.Join(all, ",") + "]"
 }

@@ -141,7 +141,7 @@ func echo(t *testing.T) string {
 // each of them.
 const apiEndpoints = `
 egress: {allow: [127.0.0.0/8]}
-ledger: {bodies: all, encryption_keys: [00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff]}
+ledger: {bodies: all}
 events:
   - {type: pr.made, group: pr, title: PR made, example: {n: 1}, schema: {type: object}}
   - {type: pr.gone}

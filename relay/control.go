@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"slices"
@@ -99,7 +98,7 @@ func (c *control) List(ctx context.Context, who *admin.Caller, f DeliveryFilter)
 
 // Show implements admin.Control.
 func (c *control) Show(ctx context.Context, who *admin.Caller, id uuid.UUID) (*DeliveryDetail, error) {
-	o, cfg, err := c.operator()
+	o, _, err := c.operator()
 	if err != nil {
 		return nil, err
 	}
@@ -110,11 +109,12 @@ func (c *control) Show(ctx context.Context, who *admin.Caller, id uuid.UUID) (*D
 	if err != nil {
 		return nil, err
 	}
+	if err := o.directory.refresh(ctx); err != nil {
+		return nil, err
+	}
 	mask := strings.NewReplacer() // the endpoint may be gone
-	for i := range o.endpoints {
-		if o.endpoints[i].ID == d.EndpointID {
-			mask = maskOf(&cfg.Endpoints[i])
-		}
+	if e := o.directory.get(d.EndpointID); e != nil {
+		mask = maskOf(e.config)
 	}
 	if r := d.Request; r != nil {
 		if r.Body != nil {
@@ -151,22 +151,25 @@ func (c *control) Test(ctx context.Context, who *admin.Caller, endpoint, eventTy
 	if err != nil {
 		return nil, err
 	}
-	mine := func(ep ledger.Endpoint) bool { return who.Tenant == "" || who.Tenant == ep.Tenant }
-	i := slices.IndexFunc(o.endpoints, func(ep ledger.Endpoint) bool { return ep.Name == endpoint && mine(ep) })
-	if i < 0 {
-		i = slices.IndexFunc(o.endpoints, func(ep ledger.Endpoint) bool { return strings.EqualFold(ep.ID.String(), endpoint) && mine(ep) })
+	if err := o.look(ctx); err != nil {
+		return nil, err
 	}
-	if i < 0 {
-		return nil, fmt.Errorf("test endpoint %s: %w in the configuration", endpoint, ErrUnknownEndpoint)
+	e, err := o.directory.find(endpoint, who.Tenant)
+	if err != nil {
+		return nil, fmt.Errorf("send a test: %w", err)
 	}
-	r, err := SendTest(ctx, cfg, c.version, Sample{Endpoint: cfg.Endpoints[i].Name, Type: eventType, Payload: payload})
+	ep, err := e.usable()
+	if err != nil {
+		return nil, err
+	}
+	r, err := sendTest(ctx, cfg, ep, c.version, Sample{Endpoint: ep.Name, Type: eventType, Payload: payload})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, err
 		}
 		return nil, ledger.Refused("nothing was sent: %v", err)
 	}
-	mask := maskOf(&cfg.Endpoints[i])
+	mask := maskOf(ep)
 	out := &admin.TestResult{
 		OK: r.Err == nil, Status: r.Status, Delivery: r.Delivery, Type: r.Type, Method: r.Method, URL: r.URL, Headers: r.Header,
 		Body: mask.Replace(string(r.Body)), Response: mask.Replace(string(r.Response)),
@@ -185,16 +188,7 @@ func (c *control) Test(ctx context.Context, who *admin.Caller, endpoint, eventTy
 
 // Catalogue implements admin.Control.
 func (c *control) Catalogue() []admin.EventType {
-	cfg, schemas := c.running()
-	list := make([]admin.EventType, len(cfg.Events))
-	for i := range cfg.Events {
-		e := &cfg.Events[i]
-		list[i] = admin.EventType{Type: e.Type, Group: e.Group, Title: e.Title, Example: json.RawMessage(e.Example)}
-		if text := schemas[e.Type]; json.Valid([]byte(text)) {
-			list[i].Schema = json.RawMessage(text)
-		}
-	}
-	return list
+	return catalogueOf(c.running())
 }
 
 const masked = "***"

@@ -130,3 +130,13 @@ func TestANewSlotsEventsAreForEveryEndpoint(t *testing.T) {
 		t.Errorf("with a new slot it gets events from %s", got)
 	}
 }
+
+func TestDoctorNamesEndpointsThatCannotBeUsed(t *testing.T) {
+	db := newDatabase(t)
+	cfg := db.initialised(t, "")
+	wantFinding(t, Doctor(t.Context(), cfg), "endpoints of the API", FindingOK, "all 0", "")
+	db.define(t, &keyring{}, 1, `{"name": "one", "url": "https://one.example", "events": ["a"], "profile": "gone"}`)
+	wantFinding(t, Doctor(t.Context(), cfg), "endpoints of the API", FindingWarn, `one cannot be used with this configuration, its events are parked: profile: no profile of that name: "gone"`, "configuration")
+	db.define(t, keysOf(t, oldKey), 2, `{"name": "two", "url": "https://one.example", "events": ["a"], "secret": "hunter2"}`)
+	wantFinding(t, Doctor(t.Context(), cfg), "endpoints of the API", FindingFail, "is not set", "ledger.encryption_keys")
+}

@@ -73,7 +73,7 @@ func Doctor(ctx context.Context, cfg *config.Config) []Finding {
 	d.databases = dbs
 	d.led = ledger.New(dbs.ledger, cfg.Source.Slot, ledger.Bodies(cfg.Ledger.Bodies), slog.New(slog.DiscardHandler))
 	for _, check := range []func(context.Context){
-		d.reachable, d.server, d.privilege, d.table, d.publication, d.ledger, d.slot, d.endpoints, d.pending, d.cleaning,
+		d.reachable, d.server, d.privilege, d.table, d.publication, d.ledger, d.slot, d.endpoints, d.definitions, d.pending, d.cleaning,
 	} {
 		bounded, cancel := context.WithTimeout(ctx, doctorPause)
 		check(bounded)

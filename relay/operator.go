@@ -21,6 +21,13 @@ type Delivery = ledger.Delivery
 // DeliveryDetail is all that the ledger holds of a delivery.
 type DeliveryDetail = ledger.Detail
 
+// DeliveryRequest is what is sent for a delivery, but for what is made at each
+// attempt.
+type DeliveryRequest = ledger.Request
+
+// Attempt is one try of a delivery.
+type Attempt = ledger.Attempt
+
 // DeliveryFilter says which deliveries are listed. A zero field matches all.
 type DeliveryFilter = ledger.Filter
 
@@ -38,8 +45,7 @@ var DeliveryStates = []ledger.State{ledger.Pending, ledger.Sending, ledger.Deliv
 type Operator struct {
 	databases *databases
 	ledger    *ledger.Ledger
-	endpoints []ledger.Endpoint  // of the configuration
-	ordered   map[uuid.UUID]bool // which of them order by key
+	directory *directory
 }
 
 // OpenOperator returns an operator of the configuration's ledger. It connects
@@ -56,18 +62,14 @@ func OpenOperator(cfg *config.Config) (*Operator, error) {
 	return o, err
 }
 
-// newOperator returns an operator of the configuration's endpoints on d.
+// newOperator returns an operator of the configuration's endpoints, and those
+// that the API made, on d.
 func newOperator(cfg *config.Config, d *databases) (*Operator, error) {
-	o := &Operator{databases: d, ordered: make(map[uuid.UUID]bool)}
-	for i := range cfg.Endpoints {
-		c := &cfg.Endpoints[i]
-		ep, err := identify(c)
-		if err != nil {
-			return nil, fmt.Errorf("endpoint %s: %w", c.Name, err)
-		}
-		o.endpoints = append(o.endpoints, ep)
-		o.ordered[ep.ID] = c.Ordering == "key"
+	dir, err := newDirectory(cfg, d)
+	if err != nil {
+		return nil, err
 	}
+	o := &Operator{databases: d, directory: dir}
 	o.ledger = ledger.New(o.databases.ledger, cfg.Source.Slot, ledger.Bodies(cfg.Ledger.Bodies), slog.New(slog.DiscardHandler))
 	return o, nil
 }
@@ -97,25 +99,32 @@ func (o *Operator) Show(ctx context.Context, id uuid.UUID) (*DeliveryDetail, err
 // of the delivery: none was rendered, or it was not kept. actor stands in the
 // audit.
 func (o *Operator) Retry(ctx context.Context, id uuid.UUID, actor Actor) (again bool, err error) {
-	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
-		return false, hinted(err)
+	if err := o.look(ctx); err != nil {
+		return false, err
 	}
 	return o.ledger.Retry(ctx, ledger.Retry{ID: id, Actor: actor, Endpoint: o.takesRetry, Original: o.original})
+}
+
+// look makes sure that the ledger is there, and that the directory has what
+// the API made.
+func (o *Operator) look(ctx context.Context) error {
+	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
+		return hinted(err)
+	}
+	return hinted(o.directory.refresh(ctx))
 }
 
 // takesRetry reports whether an endpoint orders by key, or why nothing that is
 // retried would be sent to it.
 func (o *Operator) takesRetry(id uuid.UUID) (ordered bool, err error) {
-	for _, ep := range o.endpoints {
-		switch {
-		case ep.ID != id:
-		case !ep.Enabled:
-			return false, ledger.Refused("its endpoint %s is disabled: enable it first", ep.Name)
-		default:
-			return o.ordered[id], nil
-		}
+	switch e := o.directory.get(id); {
+	case e == nil:
+		return false, ledger.Refused("its endpoint %s is not in the configuration, nor made by the API", id)
+	case !e.Enabled:
+		return false, ledger.Refused("its endpoint %s is disabled: enable it first", e.Name)
+	default:
+		return e.config.Ordering == "key", nil
 	}
-	return false, ledger.Refused("its endpoint %s is not in the configuration", id)
 }
 
 // original reads an event's row from the outbox again.

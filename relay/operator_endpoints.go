@@ -35,8 +35,8 @@ func ResumeCommand(name string) string { return ledger.ResumeCommand(name) }
 // the removed ones only if removed is true, and those of the configuration
 // that no relay ran with yet.
 func (o *Operator) Endpoints(ctx context.Context, removed bool) ([]EndpointStatus, error) {
-	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
-		return nil, hinted(err)
+	if err := o.look(ctx); err != nil {
+		return nil, err
 	}
 	list, err := o.ledger.Endpoints(ctx, removed)
 	if err != nil {
@@ -46,8 +46,8 @@ func (o *Operator) Endpoints(ctx context.Context, removed bool) ([]EndpointStatu
 	for i := range list {
 		known[list[i].ID] = true
 	}
-	for i := range o.endpoints {
-		if ep := &o.endpoints[i]; !known[ep.ID] {
+	for _, ep := range o.directory.all("") {
+		if !known[ep.ID] {
 			list = append(list, ep.Status())
 		}
 	}
@@ -60,42 +60,51 @@ func (o *Operator) Endpoints(ctx context.Context, removed bool) ([]EndpointStatu
 // already stays as it is, but for the reason if that is another one; "" is no
 // reason. actor stands in the audit.
 func (o *Operator) Pause(ctx context.Context, name, reason string, actor Actor) (*TurnedEndpoint, error) {
-	return o.turn(ctx, name, actor, func() (*TurnedEndpoint, error) { return o.ledger.Pause(ctx, name, reason, actor) })
+	return o.turn(ctx, name, actor, func(name string) (*TurnedEndpoint, error) { return o.ledger.Pause(ctx, name, reason, actor) })
 }
 
 // Resume lets an endpoint, given by name or id, which is paused or answered
 // 410 Gone, have its events again, and forgets its failures. One that is
 // enabled stays as it is. reason, "" for none, and actor stand in the audit.
 func (o *Operator) Resume(ctx context.Context, name, reason string, actor Actor) (*TurnedEndpoint, error) {
-	return o.turn(ctx, name, actor, func() (*TurnedEndpoint, error) { return o.ledger.Resume(ctx, name, reason, actor) })
+	return o.turn(ctx, name, actor, func(name string) (*TurnedEndpoint, error) { return o.ledger.Resume(ctx, name, reason, actor) })
 }
 
 // turn calls do, for an endpoint of the configuration that no relay ran with
 // yet once it is known to the ledger.
-func (o *Operator) turn(ctx context.Context, name string, actor Actor, do func() (*TurnedEndpoint, error)) (*TurnedEndpoint, error) {
-	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
-		return nil, hinted(err)
+func (o *Operator) turn(ctx context.Context, name string, actor Actor, do func(name string) (*TurnedEndpoint, error)) (*TurnedEndpoint, error) {
+	if err := o.look(ctx); err != nil {
+		return nil, err
 	}
-	turned, err := do()
-	if !errors.Is(err, ErrUnknownEndpoint) {
+	e, err := o.directory.find(name, actor.Tenant)
+	switch {
+	case err == nil && e.defined != nil: // other tenants' may have the name
+		return do(e.ID.String())
+	case err != nil && (!errors.Is(err, ErrUnknownEndpoint) || actor.Tenant != ""):
+		return nil, o.unknown(ctx, actor.Tenant, err)
+	}
+	turned, err := do(name) // of the configuration, or of one that a relay runs with
+	switch {
+	case !errors.Is(err, ErrUnknownEndpoint):
 		return turned, err
+	case e == nil:
+		return nil, o.unknown(ctx, actor.Tenant, err)
 	}
-	for _, ep := range o.endpoints {
-		if (ep.Name == name || strings.EqualFold(ep.ID.String(), name)) && (actor.Tenant == "" || actor.Tenant == ep.Tenant) {
-			if err := o.ledger.Enlist(ctx, ep); err != nil {
-				return nil, err
-			}
-			return do()
-		}
+	if err := o.ledger.Enlist(ctx, e.Endpoint); err != nil {
+		return nil, err
 	}
-	return nil, o.unknown(ctx, actor.Tenant, err)
+	return do(name)
 }
 
 // manyNames bounds how many names an error lists.
 const manyNames = 10
 
-// unknown adds to err which endpoints there are, of a tenant unless it is "".
+// unknown adds to ErrUnknownEndpoint which endpoints there are, of a tenant
+// unless that is "".
 func (o *Operator) unknown(ctx context.Context, tenant string, err error) error {
+	if !errors.Is(err, ErrUnknownEndpoint) {
+		return err
+	}
 	list, listErr := o.Endpoints(ctx, false)
 	list = endpointsOf(tenant, list)
 	switch n := len(list); {

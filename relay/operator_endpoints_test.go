@@ -26,6 +26,15 @@ func operator(t *testing.T, cfg *config.Config) *Operator {
 	return o
 }
 
+// configured returns the configuration's endpoints in their order.
+func (o *Operator) configured() []ledger.Endpoint {
+	list := make([]ledger.Endpoint, len(o.directory.cfg.Endpoints))
+	for _, e := range o.directory.all("") {
+		list[e.index] = e.Endpoint
+	}
+	return list
+}
+
 // starts does what a relay does with the endpoints when it starts, and returns
 // their states by name.
 func (db *database) starts(t *testing.T, o *Operator) map[string]ledger.EndpointState {
@@ -34,12 +43,12 @@ func (db *database) starts(t *testing.T, o *Operator) map[string]ledger.Endpoint
 	if _, err := led.Acquire(t.Context(), "test", "", 0); err != nil {
 		t.Fatal(err)
 	}
-	standings, err := led.SyncEndpoints(t.Context(), o.endpoints)
+	standings, err := led.SyncEndpoints(t.Context(), o.configured())
 	if err != nil {
 		t.Fatal(err)
 	}
 	states := make(map[string]ledger.EndpointState)
-	for _, ep := range o.endpoints {
+	for _, ep := range o.configured() {
 		states[ep.Name] = standings[ep.ID].State
 	}
 	return states
@@ -87,7 +96,7 @@ func TestEndpointsOfTheConfigurationAreKnownBeforeTheFirstStart(t *testing.T) {
 	if diff := cmp.Diff("crm removed configuration true\nerp paused operator true\noff removed configuration true", list(true)); diff != "" {
 		t.Errorf("with the removed ones (-want +got):\n%s", diff)
 	}
-	if e, err := o.Resume(t.Context(), o.endpoints[0].ID.String(), "mended", testActor); err != nil || e.State != EndpointEnabled || e.Reason != "mended" || !e.Changed {
+	if e, err := o.Resume(t.Context(), o.configured()[0].ID.String(), "mended", testActor); err != nil || e.State != EndpointEnabled || e.Reason != "mended" || !e.Changed {
 		t.Errorf("resumed by id: %+v, %v", e, err)
 	}
 }

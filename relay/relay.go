@@ -35,6 +35,7 @@ type Relay struct {
 	databases *databases
 	keys      *keyring // of ledger.encryption_keys
 	metrics   *admin.Metrics
+	announcer *announcer
 	api       *admin.API
 	access    *admin.Access
 	control   *control            // of API and dashboard; nil where nobody may use them
@@ -42,6 +43,7 @@ type Relay struct {
 	tracer    *trace.Tracer       // nil without traces, and before Run
 	holder    string              // how the ledger names this process
 	reloads   chan *config.Config // the newest one to change to
+	delivered bool                // this process did, and no other since as far as it knows; deliver's own
 
 	chains  atomic.Pointer[chains] // nil until the plugins run
 	role    atomic.Value           // string, of admin's roles
@@ -75,6 +77,7 @@ func New(cfg *config.Config, version string, logger *slog.Logger) (*Relay, error
 	r.holder = fmt.Sprintf("%s/%d", host, os.Getpid())
 	r.role.Store(admin.RoleConnecting)
 	r.metrics = admin.NewMetrics(version, r.snapshot)
+	r.announcer = newAnnouncer(r.databases.source, r.metrics, logger)
 	if err := r.newAPI(cfg); err != nil {
 		r.databases.close()
 		return nil, err
@@ -110,6 +113,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	g, background := errgroup.WithContext(background)
 	g.Go(func() error { return server.Run(background) })
 	g.Go(func() error { return r.watchSlot(background) })
+	g.Go(func() error { r.announcer.run(background); return nil })
 	g.Go(func() error {
 		defer stopBackground()
 		until, cancel := mergeDone(ctx, background)
@@ -185,6 +189,10 @@ func (r *Relay) deliver(ctx context.Context) error {
 		} else if n > 0 {
 			r.logger.LogAttrs(ctx, slog.LevelInfo, "secrets encrypted anew with the first of ledger.encryption_keys", slog.Int("endpoints", n))
 		}
+		if standby := r.role.Load() == admin.RoleStandby; !r.delivered {
+			r.tellTookOver(ctx, s, standby)
+		}
+		r.delivered = true
 		r.running.Store(s)
 		r.role.Store(admin.RoleActive)
 		err = s.run(ctx)
@@ -193,6 +201,7 @@ func (r *Relay) deliver(ctx context.Context) error {
 		if !errors.Is(err, errTakenOver) {
 			return err
 		}
+		r.delivered = false
 		r.logger.LogAttrs(ctx, slog.LevelWarn, "another relay took the slot, waiting for it to be free")
 	}
 }
@@ -213,9 +222,15 @@ const slotEvery = 5 * time.Second
 func (r *Relay) watchSlot(ctx context.Context) error {
 	ticker := time.NewTicker(slotEvery)
 	defer ticker.Stop()
+	var risk slotRisk
 	for {
 		if status, err := r.databases.source.SlotStatus(ctx); err == nil && status.Exists {
-			r.slot.Store(&slotReading{SlotStatus: status, at: time.Now()})
+			now := time.Now()
+			r.slot.Store(&slotReading{SlotStatus: status, at: now})
+			// Standbys leave it to the relay that holds the slot.
+			if r.role.Load() != admin.RoleStandby && risk.worse(status, now) {
+				r.tellSlot(ctx, status)
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -96,20 +96,51 @@ func (r *roster) advance(ctx context.Context) (before map[uuid.UUID]member, chan
 	return before, changed, nil
 }
 
-// all returns the endpoints in the terms of lanes and router, in one order.
+// all returns the endpoints in the terms of lanes and router, in one order; never
+// nil.
 func (r *roster) all() ([]*lane.Endpoint, []route.Endpoint) {
 	configured := &r.relay.endpoints
-	lanes, routes := slices.Clone(configured.lanes), slices.Clone(configured.routes)
+	lanes, routes := append([]*lane.Endpoint{}, configured.lanes...), append([]route.Endpoint{}, configured.routes...)
 	for _, id := range slices.SortedFunc(maps.Keys(r.defined), func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) }) {
 		lanes, routes = append(lanes, r.defined[id].lane), append(routes, r.defined[id].route)
 	}
 	return lanes, routes
 }
 
-// refresh brings the lanes' endpoints up to date and returns what the router
-// routes to then; nil where nothing changed.
-func (r *roster) refresh(ctx context.Context, set *lane.Set) ([]route.Endpoint, error) {
+// A change that was read in the stream may not be visible yet, in the worst case
+// before a synchronous standby has it. Events wait for it so long.
+const (
+	visibleWithin = 5 * time.Second
+	visibleLook   = 2 * time.Millisecond
+)
+
+// await returns once a revision is visible, or it takes too long: then
+// watchEndpoints finds it.
+func (r *roster) await(ctx context.Context, revision int64) error {
+	for deadline := time.Now().Add(visibleWithin); ; {
+		newest, err := r.ledger.Revision(ctx)
+		if err != nil || newest >= revision {
+			return err
+		}
+		if time.Now().After(deadline) {
+			r.relay.logger.LogAttrs(ctx, slog.LevelWarn, "a change of endpoints is in the stream and not in the ledger", slog.Int64("revision", revision))
+			return nil
+		}
+		if err := pause(ctx, visibleLook); err != nil {
+			return err
+		}
+	}
+}
+
+// refresh brings the lanes' endpoints up to date, at least to a revision, and
+// returns what the router routes to then; nil where nothing changed.
+func (r *roster) refresh(ctx context.Context, set *lane.Set, revision int64) ([]route.Endpoint, error) {
 	since := r.revision.Load()
+	if revision > since {
+		if err := r.await(ctx, revision); err != nil {
+			return nil, err
+		}
+	}
 	before, changed, err := r.advance(ctx)
 	if before == nil || err != nil {
 		return nil, err
@@ -170,7 +201,7 @@ func (s *session) watchEndpoints(ctx context.Context) error {
 		case err != nil:
 			s.relay.logger.LogAttrs(ctx, slog.LevelDebug, "endpoints not read", slog.Any("err", err))
 		case newest != s.roster.revision.Load():
-			s.router.Changed()
+			s.router.Changed(newest)
 		}
 	}
 	return nil

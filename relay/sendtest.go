@@ -16,6 +16,7 @@ import (
 	"github.com/posthorn/posthorn/relay/internal/egress"
 	"github.com/posthorn/posthorn/relay/internal/event"
 	"github.com/posthorn/posthorn/relay/internal/lane"
+	"github.com/posthorn/posthorn/relay/internal/ledger"
 	"github.com/posthorn/posthorn/relay/internal/route"
 	"github.com/posthorn/posthorn/transforms"
 )
@@ -27,7 +28,7 @@ const TestHeader = lane.TestHeader
 // the catalogue that the endpoint wants, and the type's example as payload.
 // What the catalogue lacks is type "posthorn.test" and payload {"test":true}.
 type Sample struct {
-	Endpoint string // name
+	Endpoint string // name, or the id of one that the API made
 	Type     string
 	Payload  []byte // JSON
 }
@@ -59,8 +60,16 @@ type TestResult struct {
 func SendTest(ctx context.Context, cfg *config.Config, version string, s Sample) (*TestResult, error) {
 	c, err := endpointNamed(cfg, s.Endpoint)
 	if err != nil {
-		return nil, err
+		if c, err = madeEndpoint(ctx, cfg, s.Endpoint); err != nil {
+			return nil, err
+		}
 	}
+	return sendTest(ctx, cfg, c, version, s)
+}
+
+// sendTest is SendTest to an endpoint of the configuration or one that the API
+// made.
+func sendTest(ctx context.Context, cfg *config.Config, c *config.Endpoint, version string, s Sample) (*TestResult, error) {
 	client, err := newClient(cfg, func() bool { return true })
 	if err != nil {
 		return nil, err
@@ -127,12 +136,41 @@ func endpointNamed(cfg *config.Config, name string) (*config.Endpoint, error) {
 	return nil, fmt.Errorf("no endpoint %q in the configuration", name)
 }
 
+// madeEndpoint returns the endpoint of a name or id that the API made.
+func madeEndpoint(ctx context.Context, cfg *config.Config, name string) (*config.Endpoint, error) {
+	o, err := OpenOperator(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer o.Close()
+	if err := o.look(ctx); err != nil {
+		return nil, fmt.Errorf("no endpoint %q in the configuration, and the ledger does not say which the API made: %w", name, err)
+	}
+	e, err := o.directory.find(name, "")
+	if errors.Is(err, ErrUnknownEndpoint) {
+		return nil, fmt.Errorf("no endpoint %q in the configuration, and the API made none", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return e.usable()
+}
+
+// usable returns the endpoint's configuration, or a *ledger.RefusedError where
+// it is not valid any more.
+func (e *entry) usable() (*config.Endpoint, error) {
+	if e.defined != nil && e.defined.broken != "" {
+		return nil, ledger.Refused("endpoint %s cannot be used with the relay's configuration: %s", e.Name, e.defined.broken)
+	}
+	return e.config, nil
+}
+
 // complete fills in what s leaves out, and returns TestResult's notes.
 func (s *Sample) complete(cfg *config.Config, patterns []string) (notes []string) {
 	if s.Type != "" && !route.Wants(patterns, s.Type) {
 		notes = append(notes, fmt.Sprintf("endpoint %s does not get events of type %s: sent all the same", s.Endpoint, s.Type))
 	}
-	for _, t := range cfg.Events {
+	for _, t := range catalogueOf(cfg, nil) {
 		if s.Type == "" && route.Wants(patterns, t.Type) {
 			s.Type = t.Type
 		}

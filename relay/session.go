@@ -53,6 +53,7 @@ func (r *Relay) newSession(ctx context.Context, led *ledger.Ledger, conn *tail.C
 		Endpoints: endpoints, Store: led, Sender: r.client, Permit: r.lease.Valid,
 		Buffer: int64(r.cfg.Source.Buffer), MaxHold: r.cfg.Source.MaxHold, Meter: r.metrics, Tracer: r.tracer, Logger: r.logger,
 		Chains: func(eventType string) *transforms.Chain { return r.chains.Load().For(eventType) },
+		Tell:   r.tellEndpoint,
 	}, backlogs, standings)
 	if err := s.lanes.LoadKeys(ctx); err != nil {
 		return nil, err
@@ -62,7 +63,9 @@ func (r *Relay) newSession(ctx context.Context, led *ledger.Ledger, conn *tail.C
 	}
 	s.router = route.New(route.Options{
 		Endpoints: routes, Lanes: s.lanes, Positions: s.tracker, Store: led, Recorded: place.Recorded, Logger: r.logger,
-		Refresh: func(ctx context.Context) ([]route.Endpoint, error) { return s.roster.refresh(ctx, s.lanes) },
+		Refresh: func(ctx context.Context, revision int64) ([]route.Endpoint, error) {
+			return s.roster.refresh(ctx, s.lanes, revision)
+		},
 	})
 	s.reader = tail.NewReader(conn, tail.Options{
 		Schema: r.databases.source.Table.Schema, Table: r.databases.source.Table.Name, Columns: columns, Messages: r.cfg.Source.Messages,

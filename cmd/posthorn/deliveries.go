@@ -25,21 +25,8 @@ func newDeliveriesCommand(g *globals) *cobra.Command {
 		},
 	}
 	cmd.AddCommand(newDeliveriesListCommand(g), newDeliveriesShowCommand(g), newDeliveriesRetryCommand(g))
+	g.serverFlags(cmd)
 	return cmd
-}
-
-// withOperator calls do with an operator of the configuration's ledger.
-func (g *globals) withOperator(do func(*relay.Operator) error) error {
-	cfg, err := g.load()
-	if err != nil {
-		return err
-	}
-	o, err := relay.OpenOperator(cfg)
-	if err != nil {
-		return &exitError{exitConfig, err}
-	}
-	defer o.Close()
-	return do(o)
 }
 
 // maxListed bounds a list, which is held in memory.
@@ -67,7 +54,7 @@ func newDeliveriesListCommand(g *globals) *cobra.Command {
 					return usagef("--event is the event's UUID, not %q", eventID)
 				}
 			}
-			return g.withOperator(func(o *relay.Operator) error {
+			return g.withOperator(func(o operator) error {
 				list, err := o.List(cmd.Context(), f)
 				if err != nil {
 					return err
@@ -168,7 +155,7 @@ running relay makes the attempt within a second or two.`,
 					return usagef("%q is no delivery id", arg)
 				}
 			}
-			return g.withOperator(func(o *relay.Operator) error {
+			return g.withOperator(func(o operator) error {
 				return g.retry(cmd, o, ids)
 			})
 		},
@@ -176,7 +163,7 @@ running relay makes the attempt within a second or two.`,
 }
 
 // retry goes on after an error, and returns all of them.
-func (g *globals) retry(cmd *cobra.Command, o *relay.Operator, ids []uuid.UUID) error {
+func (g *globals) retry(cmd *cobra.Command, o operator, ids []uuid.UUID) error {
 	type result struct {
 		ID    uuid.UUID `json:"id"`
 		OK    bool      `json:"ok"`
@@ -227,7 +214,7 @@ Signatures and timestamps are made at each attempt and are not stored.`,
 			if err != nil {
 				return usagef("%q is no delivery id", args[0])
 			}
-			return g.withOperator(func(o *relay.Operator) error {
+			return g.withOperator(func(o operator) error {
 				d, err := o.Show(cmd.Context(), id)
 				if err != nil {
 					return err
@@ -293,6 +280,8 @@ func (g *globals) printDetail(d *relay.DeliveryDetail) error {
 		g.printf("\n%s\n", excerpt(body(d)))
 	case d.Payload != nil:
 		g.printf("\npayload (the request was never rendered):\n%s\n", excerpt(d.Payload))
+	case g.remote():
+		g.printf("\nrequest and payload were not kept (ledger.bodies), or the token's role may not see them\n")
 	default:
 		g.printf("\nrequest and payload were not kept (ledger.bodies)\n")
 	}

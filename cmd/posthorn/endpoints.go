@@ -31,6 +31,7 @@ func newEndpointsCommand(g *globals) *cobra.Command {
 	}
 	g.listEndpoints(cmd)
 	cmd.AddCommand(newEndpointsListCommand(g), newEndpointsPauseCommand(g), newEndpointsResumeCommand(g))
+	g.serverFlags(cmd)
 	return cmd
 }
 
@@ -49,7 +50,7 @@ func newEndpointsListCommand(g *globals) *cobra.Command {
 func (g *globals) listEndpoints(cmd *cobra.Command) {
 	all := cmd.Flags().Bool("all", false, "those that were removed from the configuration too")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return g.withOperator(func(o *relay.Operator) error {
+		return g.withOperator(func(o operator) error {
 			list, err := o.Endpoints(cmd.Context(), *all)
 			if err != nil {
 				return err
@@ -148,7 +149,7 @@ configuration forgets the pause.`,
 			if err := checkReason(reason); err != nil {
 				return err
 			}
-			return g.turnEndpoint(func(o *relay.Operator) (*relay.TurnedEndpoint, error) {
+			return g.turnEndpoint(func(o operator) (*relay.TurnedEndpoint, error) {
 				return o.Pause(cmd.Context(), args[0], reason, actor())
 			})
 		},
@@ -174,7 +175,7 @@ in the ledger and its audit.`,
 			if err := checkReason(reason); err != nil {
 				return err
 			}
-			return g.turnEndpoint(func(o *relay.Operator) (*relay.TurnedEndpoint, error) {
+			return g.turnEndpoint(func(o operator) (*relay.TurnedEndpoint, error) {
 				return o.Resume(cmd.Context(), args[0], reason, actor())
 			})
 		},
@@ -184,8 +185,8 @@ in the ledger and its audit.`,
 }
 
 // turnEndpoint prints what became of the endpoint that do paused or resumed.
-func (g *globals) turnEndpoint(do func(*relay.Operator) (*relay.TurnedEndpoint, error)) error {
-	return g.withOperator(func(o *relay.Operator) error {
+func (g *globals) turnEndpoint(do func(operator) (*relay.TurnedEndpoint, error)) error {
+	return g.withOperator(func(o operator) error {
 		e, err := do(o)
 		if err != nil {
 			return err

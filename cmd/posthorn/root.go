@@ -37,6 +37,8 @@ const exitHelp = `Exit codes:
 type globals struct {
 	ConfigPath string // "" looks in the usual places
 	Output     string // text or json
+	Server     string // the API to ask, as a URL; "" for what is on the spot
+	TokenFile  string // "" for POSTHORN_TOKEN
 
 	stdin  io.Reader
 	stdout io.Writer
@@ -148,6 +150,7 @@ endpoint that wants it, again and again until it arrives.
 		newEndpointsCommand(g),
 		newDeliveriesCommand(g),
 		newSendTestCommand(g),
+		newEventsCommand(g),
 		newTransformCommand(g),
 		newSimulateCommand(g),
 		newConfigCommand(g),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +35,7 @@ gets; without --payload it is the type's example. A type that the endpoint does
 not get is sent all the same. It is a success if the answer is 2xx.`,
 		Args: endpointArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := g.loadWithFiles()
+			send, err := g.testSender()
 			if err != nil {
 				return err
 			}
@@ -44,7 +45,7 @@ not get is sent all the same. It is a success if the answer is 2xx.`,
 					return err
 				}
 			}
-			r, err := relay.SendTest(cmd.Context(), cfg, version, s)
+			r, err := send(cmd.Context(), s)
 			if err != nil {
 				return fmt.Errorf("send a test to endpoint %s: %w", s.Endpoint, err)
 			}
@@ -53,7 +54,29 @@ not get is sent all the same. It is a success if the answer is 2xx.`,
 	}
 	cmd.Flags().StringVar(&s.Type, "type", "", "event `type`")
 	cmd.Flags().StringVar(&payload, "payload", "", "`JSON`, or @FILE to read it from a file")
+	g.serverFlags(cmd)
 	return cmd
+}
+
+// testSender returns what sends a test: from here, or from where --server is.
+func (g *globals) testSender() (func(context.Context, relay.Sample) (*relay.TestResult, error), error) {
+	if g.remote() {
+		c, err := g.client()
+		if err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context, s relay.Sample) (*relay.TestResult, error) {
+			defer c.close()
+			return c.SendTest(ctx, s)
+		}, nil
+	}
+	cfg, err := g.loadWithFiles()
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, s relay.Sample) (*relay.TestResult, error) {
+		return relay.SendTest(ctx, cfg, version, s)
+	}, nil
 }
 
 // readPayload returns text, or what the file that @FILE names holds.

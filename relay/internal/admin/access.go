@@ -59,8 +59,8 @@ type Access struct {
 	AccessOptions
 	hosts      hosts
 	guesses    *guesses
-	portalKeys [][]byte // derived from PortalKeys
-	busy       chan struct{}
+	portalKeys [][]byte      // derived from PortalKeys
+	busy       chan struct{} // holds one for each page that is made
 	logged     *rate.Sometimes
 }
 
@@ -96,10 +96,10 @@ func (a *Access) admit(r *http.Request) *denial {
 	return nil
 }
 
-// Know returns who makes a request, or why nobody says. What a browser adds to
+// know returns who makes a request, or why nobody says. What a browser adds to
 // requests by itself, a cookie or a proxy's word, counts for less than a bearer
 // token, and lets nothing be changed without the CSRF token.
-func (a *Access) Know(r *http.Request) (*Caller, *denial) {
+func (a *Access) know(r *http.Request) (*Caller, *denial) {
 	who, denied := a.identify(r)
 	if denied == nil && changes(r) && !who.confirmed(r.Header.Get(csrfHeader)) {
 		return nil, errUnconfirmed

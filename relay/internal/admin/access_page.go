@@ -20,40 +20,64 @@ type PageFunc func(w http.ResponseWriter, r *http.Request, who *Caller, csrf str
 
 // Page returns what serves next to those who are known, within 20s. A form has
 // been read, at most 1 MiB of it, and holds what r.PostForm has.
-func (a *Access) Page(next PageFunc) http.Handler { return a.SlowPage(answerWithin, next) }
+func (a *Access) Page(next PageFunc) http.Handler {
+	return a.page(answerWithin, func(ctx context.Context) (done func(), denied *denial) {
+		select {
+		case a.busy <- struct{}{}:
+			return func() { <-a.busy }, nil
+		case <-ctx.Done():
+			return nil, &denial{status: http.StatusServiceUnavailable, detail: "too many requests are being worked on", retryAfter: 5 * time.Second}
+		}
+	}, next)
+}
 
-// SlowPage is Page for what may take so long.
-func (a *Access) SlowPage(within time.Duration, next PageFunc) http.Handler {
+// SlowPage is Page for what may take so long, such as a test that is sent or a
+// page's live part. So many are served at once; more are refused.
+func (a *Access) SlowPage(within time.Duration, atOnce int, next PageFunc) http.Handler {
+	slow := make(chan struct{}, atOnce)
+	return a.page(within, func(context.Context) (done func(), denied *denial) {
+		select {
+		case slow <- struct{}{}:
+			return func() { <-slow }, nil
+		default:
+			return nil, &denial{status: http.StatusTooManyRequests, detail: "others are being worked on: try again when they are done", retryAfter: 5 * time.Second}
+		}
+	}, next)
+}
+
+// page serves next within so long, once room lets it.
+func (a *Access) page(within time.Duration, room func(context.Context) (done func(), denied *denial), next PageFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.hardenPage(w.Header(), nil)
 		if denied := a.admit(r); denied != nil {
 			a.problemPage(w, r, denied)
 			return
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), within)
-		defer cancel()
-		select {
-		case a.busy <- struct{}{}:
-			defer func() { <-a.busy }()
-		case <-ctx.Done():
-			a.problemPage(w, r, &denial{status: http.StatusServiceUnavailable, detail: "too many requests are being worked on", retryAfter: 5 * time.Second})
-			return
-		}
 		conn := http.NewResponseController(w)
 		_ = conn.SetWriteDeadline(time.Now().Add(within + writeWithin)) // every connection can, but for those of tests
+		ctx, cancel := context.WithTimeout(r.Context(), within)
+		defer cancel()
+		r = r.WithContext(ctx)
 		who, denied := a.known(w, r)
 		if denied != nil {
 			a.turnAway(w, r, denied)
 			return
 		}
+		done, denied := room(ctx)
+		if denied != nil {
+			a.problemPage(w, r, denied)
+			return
+		}
+		defer done()
+		_ = conn.SetReadDeadline(time.Time{}) // the form's: it has been read
 		who.conn = conn
 		a.hardenPage(w.Header(), who)
 		a.lendCookie(w, r, who)
-		next(w, r.WithContext(ctx), who, who.csrf)
+		next(w, r, who, who.csrf)
 	})
 }
 
-// known is Know for a page, whose forms hold the CSRF token.
+// known is know for a page, whose forms hold the CSRF token.
 func (a *Access) known(w http.ResponseWriter, r *http.Request) (*Caller, *denial) {
 	who, denied := a.identify(r)
 	if denied != nil || !changes(r) {

@@ -48,7 +48,7 @@ func TestPortalTokensLetATenantInForAWhile(t *testing.T) {
 		if left := time.Until(made.ExpiresAt); left > time.Hour || left < time.Hour-time.Second || made.URL != "/admin/webhooks/enter#"+made.Token {
 			t.Errorf("minted for %s: %s", left, made.URL)
 		}
-		who, denied := a.Access.Know(request("GET", "/api/v1/events", "", bearer(made.Token)))
+		who, denied := a.Access.know(request("GET", "/api/v1/events", "", bearer(made.Token)))
 		if denied != nil || who.Name != "jo@acme" || who.Role != Operator || who.Tenant != "acme" || who.Profile != "acme" || who.Via != "portal" || who.From != "192.0.2.7" {
 			t.Errorf("it is known as %+v, %+v", who, denied)
 		}
@@ -159,7 +159,7 @@ func TestPortalTokensAreMintedWithinBounds(t *testing.T) {
 		}
 	}
 	longest := minted(t, a, `{"tenant": "`+strings.Repeat("<", 256)+`", "subject": "`+strings.Repeat("&", 128)+`"}`)
-	if who, denied := a.Access.Know(request("GET", "/", "", bearer(longest.Token))); denied != nil || len(who.Tenant) != 256 {
+	if who, denied := a.Access.know(request("GET", "/", "", bearer(longest.Token))); denied != nil || len(who.Tenant) != 256 {
 		t.Errorf("the longest, of %d bytes, is denied: %+v", len(longest.Token), denied)
 	}
 	o := accessOptions(io.Discard)
@@ -174,7 +174,7 @@ func TestPortalTokensAreMintedWithinBounds(t *testing.T) {
 func TestWrongPortalTokensAreGuesses(t *testing.T) {
 	a := NewAccess(accessOptions(io.Discard))
 	ask := func(token string) *denial {
-		_, denied := a.Know(request("GET", "/", "", bearer(token)))
+		_, denied := a.know(request("GET", "/", "", bearer(token)))
 		return denied
 	}
 	for i := range guessBurst {

@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,7 +79,7 @@ func newBrowser(t *testing.T, a *Access) *browser {
 	t.Helper()
 	mux := http.NewServeMux()
 	a.Mount(mux)
-	mux.Handle("/admin/webhooks/", a.Page(func(w http.ResponseWriter, r *http.Request, who *Caller, csrf string) {
+	mux.Handle("/admin/webhooks/", a.Page(func(w http.ResponseWriter, _ *http.Request, who *Caller, csrf string) {
 		_, _ = fmt.Fprintf(w, "%s is %s (%s) at %s from %s\ncsrf=%s\n", who.Name, who.Role, who.Via, who.Tenant, who.From, csrf)
 	}))
 	return &browser{t: t, pages: mux, cookies: make(map[string]string)}
@@ -445,6 +446,28 @@ func TestCookiesBySecureConnectionsAreForThemOnly(t *testing.T) {
 			b.wants(b.ask("GET", "/admin/webhooks/x", nil), 200, " is ")
 		})
 	}
+}
+
+func TestSlowPagesAreBoundedAndLeaveTheOthersAlone(t *testing.T) {
+	a := NewAccess(accessOptions(io.Discard))
+	started, leave := make(chan struct{}), make(chan struct{})
+	slow := a.SlowPage(time.Hour, 2, func(http.ResponseWriter, *http.Request, *Caller, string) {
+		started <- struct{}{}
+		<-leave
+	})
+	var all sync.WaitGroup
+	for range 2 {
+		all.Go(func() { answerOf(slow, request("GET", "/admin/webhooks/test", "", nil)) })
+		<-started
+	}
+	if w := answerOf(slow, request("GET", "/admin/webhooks/test", "", nil)); w.Code != 429 || w.Header().Get("Retry-After") == "" {
+		t.Errorf("one more answers %d", w.Code)
+	}
+	b := newBrowser(t, a)
+	b.login(adminToken)
+	b.wants(b.ask("GET", "/admin/webhooks/x", nil), 200, "root")
+	close(leave)
+	all.Wait()
 }
 
 func TestALedgerThatIsAwayIsNoLogin(t *testing.T) {

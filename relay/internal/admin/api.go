@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -40,6 +42,8 @@ type API struct {
 	document []byte
 	busy     chan struct{} // holds one for each request that is worked on
 	testing  chan struct{} // holds one for each test that is sent
+
+	listeners listeners
 }
 
 // Bounds of what the API takes on. Lists and their pages have their own.
@@ -84,8 +88,10 @@ func NewAPI(o APIOptions) (*API, error) {
 		Transformers:                 []huma.Transformer{withoutValues},
 	})
 	a.endpointOperations()
+	a.definitionOperations()
 	a.deliveryOperations()
 	a.relayOperations()
+	a.liveOperations()
 	a.accessOperations()
 	a.mux.HandleFunc("/", a.noSuchOperation)
 	var err error
@@ -112,7 +118,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serveKnown serves who is known.
 func (a *API) serveKnown(w http.ResponseWriter, r *http.Request) {
-	who, denied := a.Access.Know(r)
+	who, denied := a.Access.know(r)
 	if denied != nil {
 		denied.write(w)
 		return
@@ -122,7 +128,8 @@ func (a *API) serveKnown(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	select {
 	case a.busy <- struct{}{}:
-		defer func() { <-a.busy }()
+		who.done = sync.OnceFunc(func() { <-a.busy })
+		defer who.done()
 	case <-ctx.Done():
 		w.Header().Set("Retry-After", "5")
 		refuse(w, http.StatusServiceUnavailable, "too many requests are being worked on")
@@ -134,7 +141,7 @@ func (a *API) serveKnown(w http.ResponseWriter, r *http.Request) {
 // noSuchOperation answers for what has no operation, or not by this method.
 func (a *API) noSuchOperation(w http.ResponseWriter, r *http.Request) {
 	var allowed []string
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
 		other := *r
 		other.Method = method
 		if _, pattern := a.mux.Handler(&other); pattern != "/" {
@@ -157,7 +164,8 @@ type operation struct {
 	portal           bool  // whether a tenant may use it: what it does is bounded to the tenant's own
 	body             int64 // most bytes of the request's; 0 for smallBody
 	within           time.Duration
-	errors           []int // beside those that every operation has
+	errors           []int          // beside those that every operation has
+	answer           *huma.Response // of a success; nil: what it does shows
 }
 
 // register adds an operation, which do answers. Its errors become problems.
@@ -170,11 +178,15 @@ func register[I, O any](a *API, o operation, do func(context.Context, *Caller, *
 		errs = append(errs, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
 	slices.Sort(errs)
+	responses := map[string]*huma.Response{}
+	if o.answer != nil {
+		responses[strconv.Itoa(http.StatusOK)] = o.answer
+	}
 	if o.portal {
 		o.doc += " A portal token may use it, for what is its tenant's."
 	}
 	huma.Register(a.huma, huma.Operation{
-		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.doc,
+		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.doc, Responses: responses,
 		Security: []map[string][]string{{"token": {o.role.String()}}}, Errors: slices.Compact(errs),
 		MaxBodyBytes: max(o.body, smallBody), BodyReadTimeout: a.bodyWithin, Middlewares: huma.Middlewares{a.require(o)},
 	}, func(ctx context.Context, in *I) (*O, error) {
@@ -215,12 +227,17 @@ func (a *API) require(o operation) func(huma.Context, func(huma.Context)) {
 func (a *API) problem(ctx context.Context, id string, err error) error {
 	var known huma.StatusError
 	var refused *ledger.RefusedError
+	var wrong *InvalidError
 	switch {
 	case errors.As(err, &known):
 		return err
 	case errors.Is(err, ledger.ErrUnknownEndpoint), errors.Is(err, ledger.ErrUnknownDelivery):
 		return huma.Error404NotFound(err.Error())
-	case errors.Is(err, ledger.ErrConfigured), errors.As(err, &refused):
+	case errors.As(err, &wrong):
+		return wrong.problem()
+	case errors.Is(err, ledger.ErrOtherRequest):
+		return invalid("header.Idempotency-Key", err.Error())
+	case errors.Is(err, ledger.ErrConfigured), errors.Is(err, ledger.ErrChanged), errors.As(err, &refused):
 		return huma.Error409Conflict(err.Error())
 	case errors.Is(ctx.Err(), context.Canceled): // nobody waits for an answer
 		return huma.Error503ServiceUnavailable("the request was cancelled, or the relay stops")

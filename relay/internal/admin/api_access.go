@@ -51,7 +51,10 @@ type portalBody struct {
 	ExpiresIn string `json:"expires_in,omitempty" maxLength:"40" default:"1h" doc:"How long it is good for, at most 24h, and so the sessions that it opens."`
 }
 
-type portalInput struct{ Body portalBody }
+type portalInput struct {
+	OnceInput
+	Body portalBody
+}
 
 // PortalToken is a new portal token.
 type PortalToken struct {
@@ -139,9 +142,11 @@ func (a *API) createPortalToken(ctx context.Context, who *Caller, in *portalInpu
 	if body.Profile != "" && !a.Access.HasProfile(body.Profile) {
 		return nil, invalid("body.profile", "is no profile of the configuration")
 	}
-	token, err := a.Access.mint(ctx, who, portalClaims{Tenant: body.Tenant, Subject: body.Subject, Role: body.Role, Profile: body.Profile}, lasts)
-	if err != nil {
-		return nil, err
-	}
-	return &portalOutput{*token}, nil
+	return once(ctx, a, who, "create-portal-token", &in.OnceInput, body, func(ctx context.Context) (*portalOutput, error) {
+		token, err := a.Access.mint(ctx, who, portalClaims{Tenant: body.Tenant, Subject: body.Subject, Role: body.Role, Profile: body.Profile}, lasts)
+		if err != nil {
+			return nil, err
+		}
+		return &portalOutput{*token}, nil
+	})
 }

@@ -18,8 +18,9 @@ type endpointStatus struct {
 	Name          string     `json:"name"`
 	Tenant        string     `json:"tenant,omitempty" doc:"Whose events it gets; absent: every tenant's."`
 	URL           string     `json:"url" doc:"Without credentials."`
+	Origin        string     `json:"origin" enum:"configuration,api" doc:"Where it is defined, and can be changed."`
 	State         string     `json:"state" enum:"enabled,paused,disabled,removed"`
-	By            string     `json:"state_by" enum:"configuration,operator,relay" doc:"Who set the state."`
+	By            string     `json:"state_by" enum:"configuration,operator,relay" doc:"Who set the state; configuration also where the API's document did."`
 	Reason        string     `json:"reason,omitempty" doc:"Of the state."`
 	Since         *time.Time `json:"since,omitempty" doc:"When the state was set; absent while no relay ran with the endpoint."`
 	Failing       bool       `json:"failing" doc:"Whether first attempts are parked until one succeeds."`
@@ -36,7 +37,7 @@ type turned struct {
 	Name    string    `json:"name"`
 	State   string    `json:"state" enum:"enabled,paused"`
 	Was     string    `json:"was" enum:"enabled,paused,disabled" doc:"The state before."`
-	By      string    `json:"state_by" enum:"configuration,operator,relay" doc:"Who set the state."`
+	By      string    `json:"state_by" enum:"configuration,operator,relay" doc:"Who set the state; configuration also where the API's document did."`
 	Reason  string    `json:"reason,omitempty" doc:"Of the state."`
 	Since   time.Time `json:"since" doc:"When the state was set."`
 	Changed bool      `json:"changed" doc:"false when there was nothing to do."`
@@ -140,13 +141,16 @@ func (a *API) listEndpoints(ctx context.Context, who *Caller, in *endpointsInput
 	}
 	out := &endpointsOutput{endpointPage{Endpoints: []endpointStatus{}, Next: next}}
 	for i := range part {
-		s := &part[i]
-		out.Body.Endpoints = append(out.Body.Endpoints, endpointStatus{
-			ID: s.ID, Name: s.Name, Tenant: s.Tenant, URL: s.URL, State: string(s.State), By: s.By, Reason: s.Reason, Since: s.Since,
-			Failing: s.Failing, Failures: s.Failures, FailingSince: s.FailingSince, Pending: s.Pending, OldestPending: s.OldestPending, NextDue: s.NextDue,
-		})
+		out.Body.Endpoints = append(out.Body.Endpoints, statusOf(&part[i]))
 	}
 	return out, nil
+}
+
+func statusOf(s *ledger.EndpointStatus) endpointStatus {
+	return endpointStatus{
+		ID: s.ID, Name: s.Name, Tenant: s.Tenant, URL: s.URL, Origin: s.Origin, State: string(s.State), By: s.By, Reason: s.Reason, Since: s.Since,
+		Failing: s.Failing, Failures: s.Failures, FailingSince: s.FailingSince, Pending: s.Pending, OldestPending: s.OldestPending, NextDue: s.NextDue,
+	}
 }
 
 // maxReason bounds a reason, in bytes.

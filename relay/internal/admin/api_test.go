@@ -67,6 +67,32 @@ func (f *fakeControl) Audit(context.Context, *Caller, ledger.AuditFilter) ([]led
 	return nil, f.err
 }
 
+func (f *fakeControl) Endpoint(context.Context, *Caller, string) (*EndpointDetail, error) {
+	return &EndpointDetail{Document: []byte("{}"), Effective: []byte("{}")}, f.err
+}
+
+func (f *fakeControl) CreateEndpoint(context.Context, *Caller, json.RawMessage) (*NewSecret, error) {
+	return &NewSecret{EndpointDetail: EndpointDetail{Document: []byte("{}"), Effective: []byte("{}")}, Secret: "made"}, f.err
+}
+
+func (f *fakeControl) EditEndpoint(ctx context.Context, who *Caller, name string, _ json.RawMessage, _ int64) (*EndpointDetail, error) {
+	return f.Endpoint(ctx, who, name)
+}
+
+func (f *fakeControl) DeleteEndpoint(context.Context, *Caller, string) error { return f.err }
+
+func (f *fakeControl) RotateSecret(ctx context.Context, who *Caller, _ string, _ Rotation) (*NewSecret, error) {
+	return f.CreateEndpoint(ctx, who, nil)
+}
+
+func (f *fakeControl) CheckEndpoint(context.Context, *Caller, string, json.RawMessage) error {
+	return f.err
+}
+
+func (f *fakeControl) Once(ctx context.Context, _ *Caller, _ OnceRequest, do func(context.Context) ([]byte, error)) ([]byte, error) {
+	return do(ctx)
+}
+
 func (f *fakeControl) Catalogue() []EventType { return nil }
 
 const (

@@ -14,9 +14,20 @@ import (
 // returned holds no secret and no URL's credentials, unless it says so.
 type Control interface {
 	EndpointControl
+	DefinitionControl
 	DeliveryControl
 	AuditControl
 	Catalogue() []EventType
+	// Once calls do for the first request with a key, and answers those that
+	// follow within a day with what it returned. The same key with another request
+	// is ledger.ErrOtherRequest. What failed may be tried again.
+	Once(ctx context.Context, who *Caller, r OnceRequest, do func(context.Context) ([]byte, error)) ([]byte, error)
+}
+
+// OnceRequest is a request with an Idempotency-Key.
+type OnceRequest struct {
+	Operation, Key string
+	Request        []byte // all that the answer depends on
 }
 
 // EndpointControl is Control's part for endpoints, which are given by name or id.

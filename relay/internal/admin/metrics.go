@@ -52,6 +52,7 @@ type Metrics struct {
 	delivered prometheus.Histogram
 	reloads   *prometheus.CounterVec
 	reloaded  prometheus.Gauge
+	own       *prometheus.CounterVec
 }
 
 // NewMetrics returns metrics that read gauges off snapshot at each scrape.
@@ -75,12 +76,15 @@ func NewMetrics(version string, snapshot func() Snapshot) *Metrics {
 			Name: "posthorn_config_last_reload_success", Help: "0 while the relay runs on although the newest configuration was refused, else 1.",
 		}),
 	}
+	m.own = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "posthorn_operational_events_total", Help: "What happened to the relay itself, by the type that endpoints get it as, such as posthorn.endpoint.paused.",
+	}, []string{"type"})
 	m.reloaded.Set(1)
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "posthorn_build_info", Help: "Always 1; the version is a label.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
-	m.registry.MustRegister(info, m.attempts, m.finished, m.delivered, m.reloads, m.reloaded, &gauges{snapshot: snapshot},
+	m.registry.MustRegister(info, m.attempts, m.finished, m.delivered, m.reloads, m.reloaded, m.own, &gauges{snapshot: snapshot},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -113,6 +117,9 @@ func (m *Metrics) Reloaded(outcome string) {
 	m.reloads.WithLabelValues(outcome).Inc()
 	m.reloaded.Set(number(outcome != "refused"))
 }
+
+// Operational counts one operational event, by its type.
+func (m *Metrics) Operational(eventType string) { m.own.WithLabelValues(eventType).Inc() }
 
 // gauges reads a snapshot at each scrape.
 type gauges struct{ snapshot func() Snapshot }

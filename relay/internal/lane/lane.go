@@ -70,6 +70,7 @@ type lane struct {
 	health   health
 	healthAt time.Time // when the ledger may be told of health again
 	telling  bool      // it is being told
+	told     told
 	pace     pace
 	counts   counts
 	disabled atomic.Bool // that nothing more is matched, for the router
@@ -85,6 +86,7 @@ func newLane(s *Set, ep *Endpoint, b ledger.Backlog, before ledger.Standing) *la
 	l.state = cmp.Or(before.State, ledger.Enabled)
 	l.disabled.Store(l.state == ledger.Disabled)
 	l.health.row, l.health.since = before.Failures, time.Now().Add(-before.FailingFor)
+	l.told.failing = before.Failures >= failAfter // whoever had the slot told of it
 	l.limiter = ep.limiter()
 	l.counts = newCounts(s.opts.Meter, ep.label())
 	l.failures = rate.Sometimes{First: 10, Interval: time.Second}

@@ -66,6 +66,9 @@ type Options struct {
 	// Chains finds the transforms for events of a type: nil for none. It may
 	// find other ones from one call to the next; those before are retired then.
 	Chains func(eventType string) *transforms.Chain
+	// Tell takes what becomes of an endpoint, at once and in order: a lane waits
+	// for it. nil: nobody wants to know.
+	Tell func(News)
 }
 
 // Set is all lanes. Use NewSet, then Run.

@@ -123,11 +123,13 @@ func (l *lane) enter(ctx context.Context, state ledger.EndpointState, reason str
 		l.overflow = l.stored > 0 // what is parked goes first
 		l.claimSoon(time.Now())
 		l.set.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "endpoint resumed", slog.String("endpoint", l.ep().Name), slog.Int64("pending", l.stored))
+		l.tellState()
 		return
 	}
 	l.expelAll(l.parked())
 	l.health.probing, l.health.dirty = false, true
 	l.set.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "endpoint "+string(state), slog.String("endpoint", l.ep().Name), slog.String("reason", reason))
+	l.tellState()
 }
 
 // recordHealth writes how the endpoint does, at most once a second, one after

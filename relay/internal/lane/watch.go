@@ -19,6 +19,7 @@ func (l *lane) look(ctx context.Context, now time.Time) {
 		l.pace.skip(now)
 	}
 	l.recordHealth(ctx, now)
+	l.tellHealth(now)
 	l.settleOld(ctx, now)
 	for before := -1; l.workers > before && l.workers < l.ready.len(); {
 		before = l.workers

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,7 +26,14 @@ type EndpointStatus struct {
 	Pending       int64         `json:"pending"`                  // deliveries that are not final
 	OldestPending *time.Time    `json:"oldest_pending,omitempty"` // commit time of the oldest one's event; nil without
 	NextDue       *time.Time    `json:"next_due,omitempty"`       // when the first may be sent; nil when none may
+	Origin        string        `json:"origin"`                   // OfConfiguration or OfAPI
 }
+
+// Where an endpoint is defined, as operators see it.
+const (
+	OfConfiguration = "configuration"
+	OfAPI           = "api"
+)
 
 // Held reports whether the endpoint waits for somebody to resume it.
 func (s *EndpointStatus) Held() bool {
@@ -33,7 +41,8 @@ func (s *EndpointStatus) Held() bool {
 }
 
 const sqlStatuses = `SELECT e.id, e.name, coalesce(e.tenant, ''), e.url, e.state, e.state_by, coalesce(e.reason, ''), e.state_at,
-  e.failing, e.failures, e.failing_since, coalesce(p.rows, 0), p.oldest, p.next
+  e.failing, e.failures, e.failing_since, coalesce(p.rows, 0), p.oldest, p.next,
+  CASE WHEN EXISTS (SELECT FROM posthorn.definitions f WHERE f.id = e.id) THEN '` + OfAPI + `' ELSE '` + OfConfiguration + `' END
 FROM posthorn.endpoints e LEFT JOIN (
   SELECT endpoint_id, count(*) AS rows, min(created_at) AS oldest, min(due_at) FILTER (WHERE state = 'pending' AND due_at < 'infinity') AS next
   FROM posthorn.pending GROUP BY endpoint_id
@@ -47,21 +56,42 @@ func (l *Ledger) Endpoints(ctx context.Context, removed bool) ([]EndpointStatus,
 	if err != nil {
 		return nil, fmt.Errorf("list endpoints: %w", err)
 	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s EndpointStatus, err error) {
-		err = row.Scan(&s.ID, &s.Name, &s.Tenant, &s.URL, &s.State, &s.By, &s.Reason, &s.Since,
-			&s.Failing, &s.Failures, &s.FailingSince, &s.Pending, &s.OldestPending, &s.NextDue)
-		return s, err
-	})
+	list, err := pgx.CollectRows(rows, scanStatus)
 	if err != nil {
 		return nil, fmt.Errorf("list endpoints: %w", err)
 	}
 	return list, nil
 }
 
+func scanStatus(row pgx.CollectableRow) (s EndpointStatus, err error) {
+	err = row.Scan(&s.ID, &s.Name, &s.Tenant, &s.URL, &s.State, &s.By, &s.Reason, &s.Since,
+		&s.Failing, &s.Failures, &s.FailingSince, &s.Pending, &s.OldestPending, &s.NextDue, &s.Origin)
+	return s, err
+}
+
+const sqlStatus = `SELECT * FROM (` + sqlStatuses + `) AS s WHERE s.id = $2`
+
+// EndpointStatus returns one endpoint of those that stand in the ledger, or
+// ErrUnknownEndpoint.
+func (l *Ledger) EndpointStatus(ctx context.Context, id uuid.UUID) (*EndpointStatus, error) {
+	rows, err := l.pool.Query(ctx, sqlStatus, true, id)
+	if err != nil {
+		return nil, fmt.Errorf("read endpoint %s: %w", id, err)
+	}
+	s, err := pgx.CollectOneRow(rows, scanStatus)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrUnknownEndpoint
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read endpoint %s: %w", id, err)
+	}
+	return &s, nil
+}
+
 // Status returns the status of an endpoint of the configuration that the
 // ledger does not know.
 func (e *Endpoint) Status() EndpointStatus {
-	return EndpointStatus{ID: e.ID, Name: e.Name, Tenant: e.Tenant, URL: e.URL, State: e.configured(), By: byConfiguration, Reason: e.reason()}
+	return EndpointStatus{ID: e.ID, Name: e.Name, Tenant: e.Tenant, URL: e.URL, State: e.configured(), By: byConfiguration, Reason: e.reason(), Origin: OfConfiguration}
 }
 
 const sqlEnlist = `INSERT INTO posthorn.endpoints AS e (id, name, url, tenant, state, reason) VALUES ($1, $2, $3, $4, $5, $6)

@@ -20,6 +20,9 @@ var ErrUnknownEndpoint = errors.New("no such endpoint")
 // operators can do nothing about.
 var ErrConfigured = errors.New("it is disabled in the configuration: enable it there")
 
+// ErrDisabled is ErrConfigured for an endpoint that the API made.
+var ErrDisabled = Refused("it is disabled: enable it")
+
 // reasonLimit is how much of a reason is kept, in bytes.
 const reasonLimit = 500
 
@@ -92,7 +95,8 @@ func (e *Turned) turn(ctx context.Context, tx pgx.Tx, t turn) error {
 // Pause parks the events of an endpoint, given by name or id, until it is
 // resumed. One that is paused already stays as it is, unless the reason is
 // another one: that replaces the reason, whoever gave it. It returns
-// ErrUnknownEndpoint, or ErrConfigured for one that gets no events anyway.
+// ErrUnknownEndpoint, or ErrConfigured or ErrDisabled for one that gets no
+// events anyway.
 func (l *Ledger) Pause(ctx context.Context, name, reason string, actor Actor) (*Turned, error) {
 	e, err := l.act(ctx, name, actor, func(e *Turned, tx pgx.Tx) error {
 		if e.State == Paused && (reason == "" || clean(reason, reasonLimit) == e.Reason) {
@@ -109,8 +113,8 @@ func (l *Ledger) Pause(ctx context.Context, name, reason string, actor Actor) (*
 // Resume lets an endpoint, given by name or id, which is paused or was
 // disabled by the relay, have its events again, and forgets its failures. A
 // reason, "" for none, takes the place of the one that it was held for. It
-// returns ErrUnknownEndpoint, or ErrConfigured for one that the configuration
-// disables.
+// returns ErrUnknownEndpoint, or ErrConfigured or ErrDisabled for one that is
+// disabled where it is defined.
 func (l *Ledger) Resume(ctx context.Context, name, reason string, actor Actor) (*Turned, error) {
 	e, err := l.act(ctx, name, actor, func(e *Turned, tx pgx.Tx) error {
 		if e.State == Enabled {
@@ -164,9 +168,24 @@ func (l *Ledger) act(ctx context.Context, name string, actor Actor, do func(*Tur
 			return err
 		}
 		if e.State == Disabled && e.By == byConfiguration {
-			return ErrConfigured
+			return e.disabled(ctx, tx)
 		}
 		return do(e, tx)
 	})
 	return e, err
+}
+
+const sqlIsDefined = `SELECT EXISTS (SELECT FROM posthorn.definitions WHERE id = $1)`
+
+// disabled returns why operators can do nothing about an endpoint that is
+// disabled where it is defined.
+func (e *Turned) disabled(ctx context.Context, tx pgx.Tx) error {
+	var defined bool
+	if err := tx.QueryRow(ctx, sqlIsDefined, e.ID).Scan(&defined); err != nil {
+		return err
+	}
+	if defined {
+		return ErrDisabled
+	}
+	return ErrConfigured
 }

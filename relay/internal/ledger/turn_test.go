@@ -150,8 +150,8 @@ func TestEndpointsCountWhatIsPending(t *testing.T) {
 		t.Fatalf("got %+v, %v", list, err)
 	}
 	want := []EndpointStatus{
-		{ID: idle.ID, Name: "a", URL: "https://a.example", State: Enabled, By: "configuration"},
-		{ID: endpointID, Name: "erp", Tenant: "t1", URL: "https://erp.example", State: Paused, By: "operator", Reason: "why", Failing: true, Failures: 5, Pending: 2},
+		{ID: idle.ID, Name: "a", URL: "https://a.example", State: Enabled, By: "configuration", Origin: OfConfiguration},
+		{ID: endpointID, Name: "erp", Tenant: "t1", URL: "https://erp.example", State: Paused, By: "operator", Reason: "why", Failing: true, Failures: 5, Pending: 2, Origin: OfConfiguration},
 	}
 	if diff := cmp.Diff(want, list, cmpopts.IgnoreTypes(&time.Time{})); diff != "" {
 		t.Errorf("differs (-want +got):\n%s", diff)

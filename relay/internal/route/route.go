@@ -56,10 +56,11 @@ type Options struct {
 	// Recorded is the highest position of which the ledger knew when this relay
 	// started: events up to it may have been recorded before.
 	Recorded event.Position
-	// Refresh brings the lanes' endpoints up to date and returns them, in the
-	// lanes' new order; nil where nothing changed. It is called between two
-	// events, and again when it fails. It may be nil where Changed is not called.
-	Refresh func(ctx context.Context) ([]Endpoint, error)
+	// Refresh brings the lanes' endpoints up to date, at least to a revision, and
+	// returns them, in the lanes' new order; nil where nothing changed. It is called
+	// between two events, and again when it fails. It may be nil where Changed is
+	// not called.
+	Refresh func(ctx context.Context, revision int64) ([]Endpoint, error)
 	Logger  *slog.Logger
 }
 
@@ -84,9 +85,10 @@ type Router struct {
 // item is an event, or the news that the endpoints changed, or that the stream
 // passed lsn.
 type item struct {
-	event   *event.Event
-	changed bool
-	lsn     event.LSN
+	event    *event.Event
+	changed  bool
+	revision int64 // of the endpoints then
+	lsn      event.LSN
 }
 
 // New returns a router.
@@ -122,9 +124,9 @@ func (r *Router) Passed(lsn event.LSN) {
 	}
 }
 
-// Changed says that the endpoints are others from here on: the events that are
-// offered after it go to what they are then.
-func (r *Router) Changed() { r.push(item{changed: true}) }
+// Changed says that the endpoints are others from here on, those of a revision or
+// newer ones: the events that are offered after it go to them.
+func (r *Router) Changed(revision int64) { r.push(item{changed: true, revision: revision}) }
 
 func (r *Router) push(i item) {
 	r.mu.Lock()
@@ -165,7 +167,7 @@ func (r *Router) Run(ctx context.Context) error {
 			n := r.known(rest)
 			switch {
 			case rest[0].changed:
-				if n = 1; !r.refresh(ctx) {
+				if n = 1; !r.refresh(ctx, rest[0].revision) {
 					return nil
 				}
 			case n > 0:
@@ -279,8 +281,8 @@ func (r *Router) routeKnown(ctx context.Context, items []item) bool {
 
 // refresh takes the endpoints as they are now, or returns false when ctx ends
 // first.
-func (r *Router) refresh(ctx context.Context) bool {
-	endpoints, ok := untilDone(ctx, r.opts.Logger, "changed endpoints not read, trying again", func() ([]Endpoint, error) { return r.opts.Refresh(ctx) })
+func (r *Router) refresh(ctx context.Context, revision int64) bool {
+	endpoints, ok := untilDone(ctx, r.opts.Logger, "changed endpoints not read, trying again", func() ([]Endpoint, error) { return r.opts.Refresh(ctx, revision) })
 	if ok && endpoints != nil {
 		r.use(endpoints)
 	}

@@ -68,7 +68,7 @@ func TestEventsAfterAChangeGoToWhatTheEndpointsAreThen(t *testing.T) {
 			asked := 0
 			r := New(Options{
 				Endpoints: before, Lanes: lanes, Positions: lanes, Logger: slog.New(slog.DiscardHandler),
-				Refresh: func(ctx context.Context) ([]Endpoint, error) {
+				Refresh: func(context.Context, int64) ([]Endpoint, error) {
 					switch asked++; asked {
 					case 1:
 						return nil, errors.New("the ledger is away")
@@ -91,14 +91,14 @@ func TestEventsAfterAChangeGoToWhatTheEndpointsAreThen(t *testing.T) {
 				}
 			}
 			offer("a", "b") // 1 delivery
-			r.Changed()
+			r.Changed(1)
 			offer("a", "b", "b")    // 4
 			time.Sleep(time.Minute) // of the bubble: for the second try
 			synctest.Wait()
 			if lanes.n != 5 || asked != 2 {
 				t.Errorf("%d deliveries, want 5; asked %d times", lanes.n, asked)
 			}
-			r.Changed()
+			r.Changed(1)
 			offer("b")
 			synctest.Wait()
 			if got := r.direct != nil; lanes.n != 7 || !got {

@@ -90,7 +90,7 @@ type settling struct {
 func (s *settling) Offer(e *event.Event) bool { s.n++; s.tracker.Settle(e.Tx, 1); return true }
 func (*settling) Room() <-chan struct{}       { return nil }
 func (*settling) Passed(event.LSN)            {}
-func (*settling) Changed()                    {}
+func (*settling) Changed(int64)               {}
 
 // endless is a connection whose peer sends one transaction after the other, all
 // of the same rows, at most 8 KiB at a time as Postgres does. Deadlines are

@@ -58,16 +58,24 @@ func logical(transactional byte, prefix, content string) []byte {
 	return m.Bytes()
 }
 
+// change is a change of endpoints.
+type change struct {
+	After    int // so many events
+	Revision int64
+}
+
 // sink keeps what it is offered.
 type sink struct {
 	events  []*event.Event
-	changes []int // how many events came before each change
+	changes []change
 }
 
 func (s *sink) Offer(e *event.Event) bool { s.events = append(s.events, e); return true }
 func (*sink) Room() <-chan struct{}       { return nil }
 func (*sink) Passed(event.LSN)            {}
-func (s *sink) Changed()                  { s.changes = append(s.changes, len(s.events)) }
+func (s *sink) Changed(revision int64) {
+	s.changes = append(s.changes, change{len(s.events), revision})
+}
 
 func newTestReader(s *sink) *Reader {
 	return NewReader(nil, Options{
@@ -83,22 +91,25 @@ func TestStreamBecomesEventsInCommitOrder(t *testing.T) {
 	r := newTestReader(s)
 	const id = "00000000-0000-0000-0000-00000000000a"
 	for _, msg := range [][]byte{
-		begin(90), logical(1, EndpointsChanged, ""), commit(90, 98),
+		begin(90), logical(1, EndpointsChanged, "7"), commit(90, 98),
 		begin(100), outboxRelation(), row(id, "a.b", "k", `{"n": 1}`),
 		logical(1, "app", `{"id": "7", "type": "m", "payload": {"x":1}}`),
 		logical(0, "app", `{"id": "8", "type": "m", "payload": 1}`), // not transactional: ignored
 		logical(1, "other", `x`), logical(1, Heartbeat, ""),
 		logical(1, "app", `no json`), // takes its place, so that positions stay the same when it is read again
 		row(id, "c", "", `2`),
+		logical(1, Own, `{"id": "9", "type": "posthorn.endpoint.paused", "payload": 3}`),
+		logical(1, Own, `{"id": "10", "type": "pr.submitted", "payload": 4}`), // not of the relay's own
+		logical(0, Own, `{"id": "11", "type": "posthorn.endpoint.paused", "payload": 5}`),
 		commit(100, 108),
-		begin(110), logical(0, EndpointsChanged, ""), logical(1, EndpointsChanged, ""), commit(110, 118),
+		begin(110), logical(0, EndpointsChanged, ""), logical(1, EndpointsChanged, "no number"), commit(110, 118),
 	} {
 		if err := r.decode(t.Context(), msg); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if diff := cmp.Diff([]int{0, 3}, s.changes); diff != "" {
-		t.Errorf("changes of endpoints, after so many events (-want +got):\n%s", diff)
+	if diff := cmp.Diff([]change{{0, 7}, {3, 0}}, s.changes); diff != "" {
+		t.Errorf("changes of endpoints (-want +got):\n%s", diff)
 	}
 	type got struct {
 		Position  event.Position
@@ -113,6 +124,7 @@ func TestStreamBecomesEventsInCommitOrder(t *testing.T) {
 		{event.Position{LSN: 100, Index: 0}, "a.b", "k", `{"n": 1}`},
 		{event.Position{LSN: 100, Index: 1}, "m", "", `{"x":1}`},
 		{event.Position{LSN: 100, Index: 3}, "c", "", `2`},
+		{event.Position{LSN: 100, Index: 4}, "posthorn.endpoint.paused", "", `3`},
 	}
 	if diff := cmp.Diff(want, all); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -26,9 +27,10 @@ type Sink interface {
 	Room() <-chan struct{}
 	// Passed says that every event before lsn was offered.
 	Passed(lsn event.LSN)
-	// Changed says that somebody changed the endpoints: the change committed
-	// after what was offered before and before what is offered next.
-	Changed()
+	// Changed says that somebody changed the endpoints, which are of that revision
+	// then: it committed after what was offered before and before what is offered
+	// next.
+	Changed(revision int64)
 }
 
 // Options are what a Reader needs.
@@ -79,7 +81,7 @@ type Reader struct {
 const Heartbeat = "posthorn.heartbeat"
 
 // EndpointsChanged is the prefix of the messages that stand in the stream where
-// somebody changed endpoints.
+// somebody changed endpoints. What they hold is the new revision, in decimal.
 const EndpointsChanged = "posthorn.endpoints"
 
 // Backfill is the prefix of the messages by which init --backfill sends rows
@@ -419,10 +421,11 @@ func (r *Reader) message(ctx context.Context, src []byte) error {
 		return nil
 	case m.prefix == EndpointsChanged:
 		if !r.skip {
-			r.opts.Sink.Changed()
+			revision, _ := strconv.ParseInt(string(m.content), 10, 64) // 0 for what is none: as for any change
+			r.opts.Sink.Changed(revision)
 		}
 		return nil
-	case m.prefix == Backfill, m.prefix == r.opts.Messages && m.prefix != "":
+	case m.prefix == Backfill, m.prefix == Own, m.prefix == r.opts.Messages && m.prefix != "":
 	default:
 		return nil
 	}
@@ -430,6 +433,9 @@ func (r *Reader) message(ctx context.Context, src []byte) error {
 		return nil
 	}
 	e, err := messageEvent(m.content)
+	if err == nil && !ours(m.prefix, e.Type) {
+		err = fmt.Errorf("its type does not begin with %s", OwnGroup)
+	}
 	if err != nil {
 		r.opts.Logger.LogAttrs(ctx, slog.LevelError, "ignoring a logical message that is no event",
 			slog.String("prefix", m.prefix), slog.String("position", event.Position{LSN: r.tx.Commit, Index: r.next - 1}.String()), slog.Any("err", err))

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/posthorn/posthorn/relay/internal/event"
 )
 
 // Table names the outbox.
@@ -138,16 +141,17 @@ type SlotStatus struct {
 	Lag       int64  // bytes of WAL that are not confirmed
 	Retained  int64  // bytes of WAL that the server keeps for the slot
 	WALStatus string // reserved, extended, unreserved or lost
+	Safe      *int64 // bytes of WAL that can still be written before the server removes some that the slot needs; nil for no limit
 }
 
 const sqlSlotStatus = `SELECT active, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::bigint,
-  coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint, coalesce(wal_status, '')
+  coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint, coalesce(wal_status, ''), safe_wal_size
 FROM pg_replication_slots WHERE slot_name = $1`
 
 // SlotStatus returns how the slot stands; Exists is false when there is none.
 func (s *Source) SlotStatus(ctx context.Context) (SlotStatus, error) {
 	st := SlotStatus{Exists: true}
-	err := s.Pool.QueryRow(ctx, sqlSlotStatus, s.Slot).Scan(&st.Active, &st.Lag, &st.Retained, &st.WALStatus)
+	err := s.Pool.QueryRow(ctx, sqlSlotStatus, s.Slot).Scan(&st.Active, &st.Lag, &st.Retained, &st.WALStatus, &st.Safe)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return SlotStatus{}, nil
 	}
@@ -163,4 +167,22 @@ func (s *Source) EmitHeartbeat(ctx context.Context) error {
 		return fmt.Errorf("emit heartbeat: %w", err)
 	}
 	return nil
+}
+
+// AnnounceEndpoints writes the logical message that says that somebody changed
+// endpoints, which are of that revision now.
+func (s *Source) AnnounceEndpoints(ctx context.Context, revision int64) error {
+	if _, err := s.Pool.Exec(ctx, `SELECT pg_logical_emit_message(true, $1, $2)`, EndpointsChanged, strconv.FormatInt(revision, 10)); err != nil {
+		return fmt.Errorf("announce that endpoints changed: %w", err)
+	}
+	return nil
+}
+
+// Position returns where the server writes its log at present: what commits
+// from now on commits at or after it.
+func (s *Source) Position(ctx context.Context) (at event.LSN, err error) {
+	if err = s.Pool.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&at); err != nil {
+		return 0, fmt.Errorf("read the server's position: %w", err)
+	}
+	return at, nil
 }
