@@ -15,12 +15,12 @@ import (
 // control holds that, the pages only leave out what would be refused.
 type control interface {
 	Endpoints(ctx context.Context, who *admin.Caller, removed bool) ([]ledger.EndpointStatus, error)
-	Endpoint(ctx context.Context, who *admin.Caller, name string) (*EndpointDetail, error)
-	CreateEndpoint(ctx context.Context, who *admin.Caller, document json.RawMessage) (*NewSecret, error)
-	EditEndpoint(ctx context.Context, who *admin.Caller, name string, patch json.RawMessage, revision int64) (*EndpointDetail, error)
+	Endpoint(ctx context.Context, who *admin.Caller, name string) (*admin.EndpointDetail, error)
+	CreateEndpoint(ctx context.Context, who *admin.Caller, document json.RawMessage) (*admin.NewSecret, error)
+	EditEndpoint(ctx context.Context, who *admin.Caller, name string, patch json.RawMessage, revision int64) (*admin.EndpointDetail, error)
 	DeleteEndpoint(ctx context.Context, who *admin.Caller, name string) error
 	CheckEndpoint(ctx context.Context, who *admin.Caller, name string, document json.RawMessage) error
-	RotateSecret(ctx context.Context, who *admin.Caller, name string, r Rotation) (*NewSecret, error)
+	RotateSecret(ctx context.Context, who *admin.Caller, name string, r admin.Rotation) (*admin.NewSecret, error)
 	Pause(ctx context.Context, who *admin.Caller, endpoint, reason string) (*ledger.Turned, error)
 	Resume(ctx context.Context, who *admin.Caller, endpoint, reason string) (*ledger.Turned, error)
 	Test(ctx context.Context, who *admin.Caller, endpoint, eventType string, payload []byte) (*admin.TestResult, error)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/posthorn/posthorn/relay/internal/admin"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
 
@@ -90,7 +91,7 @@ func (b *deliveryBody) contents(detail *ledger.Detail) {
 }
 
 // retryable reports whether a retry can be asked for, or why not.
-func retryable(detail *ledger.Detail, endpoint *EndpointDetail) (can bool, why string) {
+func retryable(detail *ledger.Detail, endpoint *admin.EndpointDetail) (can bool, why string) {
 	switch {
 	case endpoint == nil || endpoint.State == ledger.Removed:
 		return false, "Its endpoint is gone."

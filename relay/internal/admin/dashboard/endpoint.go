@@ -16,7 +16,7 @@ import (
 
 // endpointBody is what the page of one endpoint shows.
 type endpointBody struct {
-	*EndpointDetail
+	*admin.EndpointDetail
 	Health   health
 	Settings []setting
 	Forecast []forecastTry
@@ -68,8 +68,8 @@ func (d *Dashboard) endpointBody(q *request) (*endpointBody, error) {
 	return d.bodyOf(q, detail)
 }
 
-func (d *Dashboard) bodyOf(q *request, detail *EndpointDetail) (*endpointBody, error) {
-	b := &endpointBody{EndpointDetail: detail, Health: healthOf(&detail.EndpointStatus), Span: spanOf(q), Spans: spans, Graces: graces, Own: detail.Origin == "api"}
+func (d *Dashboard) bodyOf(q *request, detail *admin.EndpointDetail) (*endpointBody, error) {
+	b := &endpointBody{EndpointDetail: detail, Health: healthOf(&detail.EndpointStatus), Span: spanOf(q), Spans: spans, Graces: graces, Own: detail.Origin == ledger.OfAPI}
 	var err error
 	if b.Newest, err = d.Control.List(q.Context(), q.who, Filter{Endpoint: detail.ID.String(), Limit: 10}); err != nil {
 		return nil, err
@@ -91,7 +91,7 @@ func (d *Dashboard) bodyOf(q *request, detail *EndpointDetail) (*endpointBody, e
 }
 
 // settingsOf returns the keys in effect, in the order of the form.
-func settingsOf(e *EndpointDetail, portal bool) []setting {
+func settingsOf(e *admin.EndpointDetail, portal bool) []setting {
 	var effective, own map[string]json.RawMessage
 	if json.Unmarshal(e.Effective, &effective) != nil {
 		return nil
@@ -101,7 +101,7 @@ func settingsOf(e *EndpointDetail, portal bool) []setting {
 	for _, key := range []string{"events", "objects", "triggers", "filter", "profile", "method", "content_type", "timeout", "headers", "body", "json",
 		"signatures", "retry", "pause", "ordering", "concurrency", "rate_limit", "tls", "auth"} {
 		value, ok := effective[key]
-		if !ok || portal && !portalKeys[key] {
+		if !ok || portal && !slices.Contains(portalSees, key) {
 			continue
 		}
 		_, mine := own[key]
@@ -250,7 +250,7 @@ func (d *Dashboard) rotateSecret(q *request) (*answer, error) {
 	if err != nil || wait < 0 {
 		return nil, errForm
 	}
-	made, err := d.Control.RotateSecret(q.Context(), q.who, q.PathValue("id"), Rotation{Grace: wait, Secret: strings.TrimSpace(q.PostForm.Get("secret"))})
+	made, err := d.Control.RotateSecret(q.Context(), q.who, q.PathValue("id"), admin.Rotation{Grace: wait, Secret: strings.TrimSpace(q.PostForm.Get("secret"))})
 	if err != nil {
 		return nil, err
 	}
@@ -259,7 +259,7 @@ func (d *Dashboard) rotateSecret(q *request) (*answer, error) {
 
 // withSecret shows an endpoint with the secret that was made for it. It is no
 // redirect: the secret would have to be kept for the next request.
-func (d *Dashboard) withSecret(q *request, made *NewSecret, fresh bool) (*answer, error) {
+func (d *Dashboard) withSecret(q *request, made *admin.NewSecret, fresh bool) (*answer, error) {
 	b, err := d.bodyOf(q, &made.EndpointDetail)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/posthorn/posthorn/relay/internal/admin"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
 
@@ -59,19 +60,19 @@ func (d *Dashboard) createEndpoint(q *request) (*answer, error) {
 }
 
 // ownDocument returns the keys that an endpoint has of its own.
-func ownDocument(detail *EndpointDetail) (map[string]any, error) {
+func ownDocument(detail *admin.EndpointDetail) (map[string]any, error) {
 	document := map[string]any{}
 	err := json.Unmarshal(detail.Document, &document)
 	return document, err
 }
 
 // editable returns the endpoint, its keys, or why it cannot be edited here.
-func (d *Dashboard) editable(q *request) (*EndpointDetail, map[string]any, error) {
+func (d *Dashboard) editable(q *request) (*admin.EndpointDetail, map[string]any, error) {
 	detail, err := d.Control.Endpoint(q.Context(), q.who, q.PathValue("id"))
 	if err != nil {
 		return nil, nil, err
 	}
-	if detail.Origin != "api" {
+	if detail.Origin != ledger.OfAPI {
 		return nil, nil, ledger.Refused("it stands in the configuration: change it there")
 	}
 	document, err := ownDocument(detail)
@@ -87,11 +88,11 @@ func (d *Dashboard) editEndpoint(q *request) (*answer, error) {
 }
 
 // patchOf returns what a form changes of an endpoint.
-func (d *Dashboard) patchOf(q *request, detail *EndpointDetail, before map[string]any) (map[string]any, *formBody) {
+func (d *Dashboard) patchOf(q *request, detail *admin.EndpointDetail, before map[string]any) (map[string]any, *formBody) {
 	after, b := d.documentOf(q, detail)
 	if q.portal() { // what the form does not have stays
 		for key, value := range before {
-			if _, ok := after[key]; !ok && !portalKeys[key] {
+			if _, ok := after[key]; !ok && !b.sets(key) {
 				after[key] = value
 			}
 		}
@@ -123,7 +124,7 @@ func (d *Dashboard) saveEndpoint(q *request) (*answer, error) {
 		return d.formAnswer(b), nil
 	}
 	var refused *ledger.RefusedError
-	if errors.As(err, &refused) || errors.Is(err, errChanged) {
+	if errors.As(err, &refused) || errors.Is(err, ledger.ErrChanged) {
 		b.Problem = sentence(err)
 		return d.formAnswer(b), nil
 	}

@@ -27,11 +27,9 @@ type group struct {
 	Fields            []field
 }
 
-// portalKeys are the keys that a portal's callers see and set.
-var portalKeys = map[string]bool{
-	"name": true, "url": true, "events": true, "objects": true, "triggers": true, "enabled": true, "secret": true,
-	"method": true, "content_type": true, "headers": true, "tls": true, "retry": true,
-}
+// portalSees are the keys in effect that a portal's callers are shown: how
+// their receiver is spoken to.
+var portalSees = []string{"events", "objects", "triggers", "method", "content_type", "headers", "timeout", "signatures", "retry", "tls"}
 
 var (
 	byDefault = option{"", "As the profile says"}

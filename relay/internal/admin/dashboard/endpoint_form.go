@@ -15,7 +15,7 @@ import (
 
 // formBody is the form that makes or changes an endpoint.
 type formBody struct {
-	Existing *EndpointDetail // nil for a new one
+	Existing *admin.EndpointDetail // nil for a new one
 	Groups   []group
 	Events   eventChoice
 	Secret   secretChoice
@@ -73,7 +73,7 @@ func (b *formBody) CheckPath() string {
 func (b *formBody) Triggers() []string { return usualTriggers }
 
 // newForm returns the form for a document.
-func (d *Dashboard) newForm(q *request, existing *EndpointDetail, document map[string]any) *formBody {
+func (d *Dashboard) newForm(q *request, existing *admin.EndpointDetail, document map[string]any) *formBody {
 	b := &formBody{Existing: existing, Groups: formGroups(d.Profiles()), Secret: secretChoice{Kind: "generate"}}
 	if existing != nil {
 		b.Revision = existing.Revision
@@ -116,6 +116,21 @@ func (b *formBody) onlyPortal(q *request) {
 	for i := range b.Groups {
 		b.Groups[i].Fields = slices.DeleteFunc(b.Groups[i].Fields, func(f field) bool { return !f.Portal })
 	}
+}
+
+// sets reports whether the form has a key.
+func (b *formBody) sets(key string) bool {
+	if key == "events" || key == "objects" || key == "triggers" {
+		return true
+	}
+	for _, g := range b.Groups {
+		for _, f := range g.Fields {
+			if parent, _, _ := strings.Cut(f.Key, "."); parent == key {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // find returns a field by its name, nil without one.
@@ -254,7 +269,7 @@ func groupsOf(catalogue []admin.EventType) []eventGroup {
 
 // documentOf returns the endpoint that a form describes, and the form as it was
 // filled in.
-func (d *Dashboard) documentOf(q *request, existing *EndpointDetail) (map[string]any, *formBody) {
+func (d *Dashboard) documentOf(q *request, existing *admin.EndpointDetail) (map[string]any, *formBody) {
 	form := q.PostForm
 	b := d.newForm(q, existing, nil)
 	document := map[string]any{}
@@ -372,7 +387,7 @@ func chooseEvents(document map[string]any, form url.Values) {
 }
 
 // show puts the problems of a check next to their fields.
-func (b *formBody) show(err *InvalidError) {
+func (b *formBody) show(err *admin.InvalidError) {
 	for _, p := range err.Fields {
 		if !b.place(p) {
 			b.Problem = strings.TrimSpace(b.Problem + " " + p.Field + " " + p.Message + ".")
@@ -380,7 +395,7 @@ func (b *formBody) show(err *InvalidError) {
 	}
 }
 
-func (b *formBody) place(p FieldProblem) bool {
+func (b *formBody) place(p admin.FieldProblem) bool {
 	key, _, _ := strings.Cut(p.Field, "[")
 	if key == "events" || key == "objects" || key == "triggers" {
 		b.Events.Problems[key] = p.Message
@@ -435,8 +450,8 @@ func difference(before, after map[string]any) map[string]any {
 }
 
 // invalidOf returns err as a form shows it, nil when it is something else.
-func invalidOf(err error) *InvalidError {
-	var invalid *InvalidError
+func invalidOf(err error) *admin.InvalidError {
+	var invalid *admin.InvalidError
 	if errors.As(err, &invalid) {
 		return invalid
 	}

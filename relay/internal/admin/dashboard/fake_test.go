@@ -21,7 +21,7 @@ import (
 // fakeControl is a relay of four products: Byro, Danbyte, Bindbee and Offly. It
 // keeps what is changed in memory, and heeds no tenant unless scoped is set.
 type fakeControl struct {
-	endpoints  []EndpointDetail
+	endpoints  []admin.EndpointDetail
 	deliveries []ledger.Detail
 	replays    []Replay
 	entries    []ledger.AuditEntry
@@ -35,7 +35,7 @@ type fakeControl struct {
 	patched json.RawMessage
 	replay  ReplayRequest
 	err     error // of everything that changes something
-	invalid *InvalidError
+	invalid *admin.InvalidError
 }
 
 func idOf(kind string, n int) uuid.UUID {
@@ -99,12 +99,12 @@ const danbyteEffective = `{"objects":["device","site"],"triggers":["create","del
 const offlyEffective = `{"events":["leave_request.*","user.*"],"profile":"offly","method":"POST","timeout":"30s","json":"stringify","retry":{"schedule":["1m","5m","30m"],"jitter":0.2}}`
 
 func (f *fakeControl) addEndpoints() {
-	add := func(name, tenant, url, document, effective string, patterns ...string) *EndpointDetail {
+	add := func(name, tenant, url, document, effective string, patterns ...string) *admin.EndpointDetail {
 		n := len(f.endpoints)
 		since, made := f.now.Add(-time.Duration(n+2)*7*time.Hour), f.now.Add(-time.Duration(n+3)*26*time.Hour)
-		f.endpoints = append(f.endpoints, EndpointDetail{
-			EndpointStatus: ledger.EndpointStatus{ID: idOf("endpoint", n), Name: name, Tenant: tenant, URL: url, State: ledger.Enabled, By: "configuration", Since: &since},
-			Origin:         "api", Revision: int64(n + 4), Document: json.RawMessage(document), Effective: json.RawMessage(effective), CreatedAt: &made, CreatedBy: "web:ops",
+		f.endpoints = append(f.endpoints, admin.EndpointDetail{
+			EndpointStatus: ledger.EndpointStatus{ID: idOf("endpoint", n), Name: name, Tenant: tenant, URL: url, State: ledger.Enabled, By: "configuration", Since: &since, Origin: ledger.OfAPI},
+			Revision:       int64(n + 4), Document: json.RawMessage(document), Effective: json.RawMessage(effective), CreatedAt: &made, CreatedBy: "web:ops",
 			HasSecret: true, Patterns: patterns,
 		})
 		return &f.endpoints[n]
@@ -118,7 +118,7 @@ func (f *fakeControl) addEndpoints() {
 	e = add("automation", "", "https://automation.danbyte.example/webhook", `{"name":"automation","url":"https://automation.danbyte.example/webhook","profile":"danbyte","objects":["device","site"],"triggers":["create","delete"]}`, danbyteEffective, "device.create", "device.delete")
 	e.PreviousSecrets = []time.Time{f.now.Add(20 * time.Hour)}
 	e = add("cmdb", "", "https://cmdb.example.com/danbyte", "{}", danbyteEffective, "site.create")
-	e.Origin, e.State, e.Reason = "configuration", ledger.Disabled, "enabled is false in the configuration"
+	e.Origin, e.State, e.Reason = ledger.OfConfiguration, ledger.Disabled, "enabled is false in the configuration"
 	add("bindbee-sync", "org-77", "https://webhook-test.example/8e771727c78e", `{"name":"bindbee-sync"}`, `{"events":["connector_synced"],"profile":"bindbee","retry":{"schedule":["5s","5m"],"jitter":0.2},"signatures":[{"scheme":"hmac","header":"X-Bindbee-Webhook-Signature","encoding":"base64url"}]}`, "connector_synced")
 	e = add("offly-hr", "offly-acme", "https://abc123.ngrok.example/webhooks/offly", `{"name":"offly-hr"}`, offlyEffective, "leave_request.*")
 	e.State, e.By, e.Reason, e.Since, e.Pending, e.OldestPending = ledger.Paused, "operator", "maintenance until noon", at(50*time.Minute), 12, at(40*time.Minute)
@@ -210,13 +210,22 @@ func (f *fakeControl) Endpoints(_ context.Context, who *admin.Caller, _ bool) ([
 	return list, nil
 }
 
-func (f *fakeControl) Endpoint(_ context.Context, who *admin.Caller, name string) (*EndpointDetail, error) {
+func (f *fakeControl) Endpoint(_ context.Context, who *admin.Caller, name string) (*admin.EndpointDetail, error) {
 	for _, e := range f.endpoints {
 		if (e.Name == name || e.ID.String() == name) && (who.Tenant == "" || who.Tenant == e.Tenant) {
 			return &e, nil
 		}
 	}
 	return nil, ledger.ErrUnknownEndpoint
+}
+
+// invalid returns what is wrong with fields: names and messages in turn.
+func invalid(pairs ...string) *admin.InvalidError {
+	e := &admin.InvalidError{}
+	for i := 0; i < len(pairs); i += 2 {
+		e.Fields = append(e.Fields, admin.FieldProblem{Field: pairs[i], Message: pairs[i+1]})
+	}
+	return e
 }
 
 func (f *fakeControl) problem() error {
@@ -226,16 +235,16 @@ func (f *fakeControl) problem() error {
 	return f.err
 }
 
-func (f *fakeControl) CreateEndpoint(_ context.Context, _ *admin.Caller, document json.RawMessage) (*NewSecret, error) {
+func (f *fakeControl) CreateEndpoint(_ context.Context, _ *admin.Caller, document json.RawMessage) (*admin.NewSecret, error) {
 	f.created = document
 	if err := f.problem(); err != nil {
 		return nil, err
 	}
 	e := f.endpoints[0]
-	return &NewSecret{EndpointDetail: e, Secret: "whsec_bm90IGEgc2VjcmV0IGF0IGFsbCwgYnV0IGxvbmc="}, nil
+	return &admin.NewSecret{EndpointDetail: e, Secret: "whsec_bm90IGEgc2VjcmV0IGF0IGFsbCwgYnV0IGxvbmc="}, nil
 }
 
-func (f *fakeControl) EditEndpoint(_ context.Context, _ *admin.Caller, name string, patch json.RawMessage, revision int64) (*EndpointDetail, error) {
+func (f *fakeControl) EditEndpoint(_ context.Context, _ *admin.Caller, name string, patch json.RawMessage, revision int64) (*admin.EndpointDetail, error) {
 	f.patched = patch
 	f.note("edit", name, revision)
 	if err := f.problem(); err != nil {
@@ -252,15 +261,15 @@ func (f *fakeControl) CheckEndpoint(_ context.Context, _ *admin.Caller, name str
 	}
 	var in struct{ URL, Timeout string }
 	_ = json.Unmarshal(document, &in)
-	var problems []FieldProblem
+	var problems []admin.FieldProblem
 	if name == "" && !strings.HasPrefix(in.URL, "http") {
-		problems = append(problems, FieldProblem{"url", "must be an http or https URL"})
+		problems = append(problems, admin.FieldProblem{Field: "url", Message: "must be an http or https URL"})
 	}
 	if _, err := time.ParseDuration(cmp.Or(in.Timeout, "1s")); err != nil {
-		problems = append(problems, FieldProblem{"timeout", "must be a duration such as 15s"})
+		problems = append(problems, admin.FieldProblem{Field: "timeout", Message: "must be a duration such as 15s"})
 	}
 	if problems != nil {
-		return &InvalidError{problems}
+		return &admin.InvalidError{Fields: problems}
 	}
 	return nil
 }
@@ -270,12 +279,12 @@ func (f *fakeControl) DeleteEndpoint(_ context.Context, _ *admin.Caller, name st
 	return f.err
 }
 
-func (f *fakeControl) RotateSecret(_ context.Context, _ *admin.Caller, name string, r Rotation) (*NewSecret, error) {
+func (f *fakeControl) RotateSecret(_ context.Context, _ *admin.Caller, name string, r admin.Rotation) (*admin.NewSecret, error) {
 	f.note("rotate", name, r.Grace)
 	if f.err != nil {
 		return nil, f.err
 	}
-	return &NewSecret{EndpointDetail: f.endpoints[0], Secret: "whsec_cm90YXRlZCBidXQgc3RpbGwgbm8gc2VjcmV0"}, nil
+	return &admin.NewSecret{EndpointDetail: f.endpoints[0], Secret: "whsec_cm90YXRlZCBidXQgc3RpbGwgbm8gc2VjcmV0"}, nil
 }
 
 func (f *fakeControl) Pause(_ context.Context, _ *admin.Caller, endpoint, reason string) (*ledger.Turned, error) {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
 
 // same checks that JSON says the same as want.
@@ -75,9 +77,7 @@ func TestSecretIsShownOnceWhereItWasMade(t *testing.T) {
 
 func TestProblemsStandNextToTheirFields(t *testing.T) {
 	b := newBrowser(t, "admin")
-	b.control.invalid = &InvalidError{[]FieldProblem{
-		{"url", "must be https"}, {"retry.schedule[1]", "is no duration"}, {"headers.X-A", "is no header"}, {"events[0]", "is no pattern"}, {"signatures[0].scheme", "is unknown"}, {"secret", "is too short"}, {"tls.verify", "is not yours"},
-	}}
+	b.control.invalid = invalid("url", "must be https", "retry.schedule[1]", "is no duration", "headers.X-A", "is no header", "events[0]", "is no pattern", "signatures[0].scheme", "is unknown", "secret", "is too short", "tls.verify", "is not yours")
 	for _, path := range []string{"/endpoints/new", "/endpoints/" + b.control.endpoints[0].ID.String() + "/edit"} {
 		p := b.post(path, url.Values{"name": {"kept <here>"}, "url": {"http://a.example"}, "retry_schedule": {"1s, x"}, "headers": {"X-A: 1"}, "event": {"pr.submitted"}}, http.StatusUnprocessableEntity)
 		for field, want := range map[string]string{
@@ -165,9 +165,9 @@ func TestEditSendsWhatWasChangedOnly(t *testing.T) {
 
 func TestEditTellsOfAnotherEditMeanwhile(t *testing.T) {
 	b := newBrowser(t, "admin")
-	b.control.err = errChanged
+	b.control.err = ledger.ErrChanged
 	p := b.post("/endpoints/"+b.control.endpoints[0].ID.String()+"/edit", url.Values{"name": {"mine"}, "revision": {"3"}}, http.StatusUnprocessableEntity)
-	p.has("It was changed meanwhile.")
+	p.has("It was changed meanwhile")
 	if got := attr(p.id("name"), "value"); got != "mine" {
 		t.Errorf("what was written became %q", got)
 	}
@@ -176,7 +176,7 @@ func TestEditTellsOfAnotherEditMeanwhile(t *testing.T) {
 func TestPortalsEditLeavesWhatItDoesNotShow(t *testing.T) {
 	b := newBrowser(t, "portal")
 	e := &b.control.endpoints[0]
-	e.Document = json.RawMessage(`{"name":"acme-erp","tenant":"acme","url":"https://erp.acme.example","profile":"byro","events":["pr.*"],"timeout":"3s","enabled":true}`)
+	e.Document = json.RawMessage(`{"name":"acme-erp","tenant":"acme","url":"https://erp.acme.example","profile":"byro","events":["pr.*"],"timeout":"3s","enabled":true,"retry":{"schedule":["1s"]}}`)
 	b.moved("/endpoints/"+e.ID.String()+"/edit", url.Values{"name": {"acme-erp"}, "url": {"https://new.acme.example"}, "event": {"pr.*"}, "enabled": {"true"}, "timeout": {"99s"}, "tenant": {"globex"}, "more": {`{"auth":{}}`}}, "/endpoints/"+e.ID.String()+"?done=saved")
 	same(t, b.control.patched, `{"url":"https://new.acme.example"}`)
 }

@@ -1,7 +1,6 @@
 package dashboard
 
 import (
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -22,30 +21,6 @@ type (
 		Limit       int
 		After       ledger.Cursor
 	}
-	EndpointDetail struct {
-		ledger.EndpointStatus
-		Origin              string
-		Revision            int64
-		Document, Effective json.RawMessage
-		CreatedAt           *time.Time
-		UpdatedAt           *time.Time
-		CreatedBy           string
-		HasSecret           bool
-		PreviousSecrets     []time.Time
-		Patterns            []string
-		Broken              string
-	}
-	NewSecret struct {
-		EndpointDetail
-		Secret string
-	}
-	Rotation struct {
-		Grace  time.Duration
-		Secret string
-	}
-	FieldProblem struct{ Field, Message string }
-	InvalidError struct{ Fields []FieldProblem }
-
 	ReplayRequest struct {
 		States                 []ledger.State
 		Endpoint, Tenant, Type string
@@ -110,9 +85,4 @@ type (
 	}
 )
 
-func (e *InvalidError) Error() string { return "invalid" }
-
-var (
-	errChanged       = errors.New("it was changed meanwhile")
-	errUnknownReplay = errors.New("no such replay")
-)
+var errUnknownReplay = errors.New("no such replay")

@@ -236,7 +236,7 @@ func (d *Dashboard) fail(q *request, err error) {
 
 func (d *Dashboard) problem(ctx context.Context, page string, err error) problem {
 	var refused *ledger.RefusedError
-	var invalid *InvalidError
+	var invalid *admin.InvalidError
 	switch {
 	case errors.Is(err, errNoPage):
 		return problem{http.StatusNotFound, "There is no such page."}
@@ -251,7 +251,7 @@ func (d *Dashboard) problem(ctx context.Context, page string, err error) problem
 	case errors.As(err, &refused), errors.Is(err, ledger.ErrConfigured):
 		return problem{http.StatusConflict, sentence(err)}
 	case errors.As(err, &invalid):
-		return problem{http.StatusUnprocessableEntity, invalid.sentence()}
+		return problem{http.StatusUnprocessableEntity, fieldSentence(invalid)}
 	case errors.Is(ctx.Err(), context.Canceled): // nobody waits for an answer
 		return problem{http.StatusServiceUnavailable, "The request was cancelled."}
 	}
@@ -271,7 +271,9 @@ func sentence(err error) string {
 	return strings.ToUpper(text[:1]) + text[1:] + "."
 }
 
-func (e *InvalidError) sentence() string {
+// fieldSentence returns what is wrong with fields, where there is no form to
+// show it in.
+func fieldSentence(e *admin.InvalidError) string {
 	var parts []string
 	for _, f := range e.Fields {
 		parts = append(parts, strings.TrimSpace(f.Field+" "+f.Message))

@@ -24,7 +24,7 @@ func (f *fakeControl) poison() {
 		`,"signatures":[{"scheme":"hmac","header":` + string(quoted) + `}],"retry":{"schedule":["1s"]}}`)
 	for i := range f.endpoints {
 		e := &f.endpoints[i]
-		e.Name, e.URL, e.Reason, e.CreatedBy, e.Document, e.Effective, e.Origin, e.Pending = evil, evil, evil, evil, document, document, "api", 3
+		e.Name, e.URL, e.Reason, e.CreatedBy, e.Document, e.Effective, e.Origin, e.Pending = evil, evil, evil, evil, document, document, ledger.OfAPI, 3
 	}
 	for i := range f.deliveries {
 		d := &f.deliveries[i]
@@ -94,7 +94,7 @@ func TestTextsFromOutsideStayTexts(t *testing.T) {
 			t.Errorf("%s does not have the text at all", path)
 		}
 	}
-	b.control.invalid = &InvalidError{[]FieldProblem{{"url", evil}, {evil, evil}, {"events[0]", evil}}}
+	b.control.invalid = invalid("url", evil, evil, evil, "events[0]", evil)
 	form := url.Values{}
 	for _, name := range []string{"name", "url", "tenant", "headers", "body", "event", "patterns", "objects", "retry_schedule", "filter"} {
 		form.Set(name, evil)
