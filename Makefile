@@ -92,6 +92,15 @@ lint: ## Check the sources: shell syntax, gofmt, go vet (Linux and macOS), golan
 	GOOS=darwin $(GO) vet ./...
 	$(LINTER) run
 
+# The database is asked for first: in a folder that is none, the tool finds
+# nothing and passes.
+VULNDB = $(or $(GOVULNDB),https://vuln.go.dev)
+
+.PHONY: vulncheck
+vulncheck: ## Look for known vulnerabilities in what the code calls (GOVULNDB names another database)
+	@$(GO) run ./integration/vulncheck -db=$(VULNDB)
+	$(GO) tool -modfile=tools/go.mod govulncheck -db=$(VULNDB) ./...
+
 .PHONY: fuzz
 fuzz: postgres programs ## Fuzz each target for FUZZTIME (20s)
 	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | while IFS=: read -r file target; do \

@@ -115,7 +115,7 @@ func TestATenantReachesItsOwnOnly(t *testing.T) {
 			wanted = http.StatusForbidden
 		}
 		if name == "get /live" {
-			paths = []string{path + "?for=0s"} // it goes on otherwise
+			paths = []string{path + "?for=0s"}
 		}
 		for _, path := range paths {
 			got := acme.ask(t, "", strings.ToUpper(method), "/api/v1"+path, bodies[name])

@@ -249,14 +249,6 @@ func TestEveryOperationOfTheAPIDocument(t *testing.T) {
 		},
 		"get /deliveries/{id}":        {"viewer", []apiRequest{{path: "/deliveries/" + id}}, ids("/deliveries/", "")},
 		"post /deliveries/{id}/retry": {"operator", []apiRequest{{path: "/deliveries/" + id + "/retry"}}, ids("/deliveries/", "/retry")},
-		"get /events":                 {"viewer", []apiRequest{{path: "/events"}, {path: "/events?limit=1"}}, pages("/events")},
-		"get /live": {
-			"viewer", []apiRequest{{path: "/live?for=0s"}, {path: "/live?for=1s&limit=1&state=delivered&endpoint=erp&tenant=a&type=b&event=" + unknown}},
-			[]apiRequest{
-				{"/live?for=1h", "", "query.for"}, {"/live?limit=101", "", "query.limit"}, {"/live?state=lost", "", "query.state"}, {"/live?event=1", "", "query.event"},
-				{"/live?type=%00", "", "query.type"}, {"/live?cursor=x", "", "query.cursor"},
-			},
-		},
 		"get /audit": {
 			"operator", []apiRequest{{path: "/audit"}, {path: "/audit?actor=api:ops&action=a&subject=s&tenant=t&from=2026-01-01T00:00:00Z&until=2099-01-01T00:00:00Z&limit=1"}},
 			append(pages("/audit"),
@@ -274,6 +266,14 @@ func TestEveryOperationOfTheAPIDocument(t *testing.T) {
 				{"/portal-tokens", `{"tenant": "acme", "subject": "jo", "expires_in": "25h"}`, "body.expires_in"},
 				{"/portal-tokens", `{"tenant": "acme", "subject": "jo", "profile": "none"}`, "body.profile"},
 				{"/portal-tokens", `{`, "body"},
+			},
+		},
+		"get /events": {"viewer", []apiRequest{{path: "/events"}, {path: "/events?limit=1"}}, pages("/events")},
+		"get /live": {
+			"viewer", []apiRequest{{path: "/live?for=0s"}, {path: "/live?for=1s&limit=1&state=delivered&endpoint=erp&tenant=a&type=b&event=" + unknown}},
+			[]apiRequest{
+				{"/live?for=1h", "", "query.for"}, {"/live?limit=101", "", "query.limit"}, {"/live?state=lost", "", "query.state"}, {"/live?event=1", "", "query.event"},
+				{"/live?type=%00", "", "query.type"}, {"/live?cursor=x", "", "query.cursor"},
 			},
 		},
 		"get /stream": {"viewer", []apiRequest{{path: "/stream"}}, []apiRequest{{"/stream?x=1", "", "query.x"}}},

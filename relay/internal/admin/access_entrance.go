@@ -85,6 +85,10 @@ func (a *Access) login(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, page.Next, http.StatusSeeOther) //nolint:gosec // where has made it a path of ours
 			return
 		}
+		if framed(r) {
+			a.ended(w)
+			return
+		}
 		a.show(w, http.StatusOK, page)
 	case http.MethodPost:
 		if denied := readForm(w, r, maxLogin); denied != nil {

@@ -159,6 +159,8 @@ func (a *Access) turnAway(w http.ResponseWriter, r *http.Request, denied *denial
 	case htmx: // it puts what a redirect leads to into the page
 		w.Header().Set("HX-Redirect", login)
 		a.problemPage(w, r, denied)
+	case framed(r):
+		a.ended(w)
 	case crossSite(r): // a cookie may be there: from our own page it is sent
 		a.show(w, http.StatusOK, entrance{Title: "One moment", Refresh: login})
 	default:
@@ -169,3 +171,16 @@ func (a *Access) turnAway(w http.ResponseWriter, r *http.Request, denied *denial
 // crossSite reports whether a browser followed a link on another site's page:
 // it leaves out the session's cookie then.
 func crossSite(r *http.Request) bool { return r.Header.Get("Sec-Fetch-Site") == "cross-site" }
+
+// framed reports whether a browser asks for what a page shows in a frame.
+func framed(r *http.Request) bool {
+	dest := r.Header.Get("Sec-Fetch-Dest")
+	return dest == "iframe" || dest == "frame"
+}
+
+// ended tells who sees the portal in a frame, where no login may stand, that
+// the session is over.
+func (a *Access) ended(w http.ResponseWriter) {
+	a.hardenPage(w.Header(), &Caller{Via: viaPortal})
+	a.show(w, http.StatusUnauthorized, entrance{Title: "Your session has ended", Problem: "Open this again from the page that shows it."})
+}

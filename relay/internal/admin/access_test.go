@@ -411,6 +411,25 @@ func TestPartsOfAPageLeadTheWholeToTheLogin(t *testing.T) {
 	}
 }
 
+func TestAFrameWhoseSessionEndedSaysSo(t *testing.T) {
+	o := accessOptions(io.Discard)
+	o.FrameAncestors = []string{"https://app.example"}
+	b := newBrowser(t, NewAccess(o))
+	for _, site := range []string{"cross-site", "same-origin"} {
+		b.change = func(r *http.Request) {
+			r.Header.Set("Sec-Fetch-Dest", "iframe")
+			r.Header.Set("Sec-Fetch-Site", site)
+		}
+		for _, path := range []string{"/admin/webhooks/x", "/admin/webhooks/login"} {
+			w := b.ask("GET", path, nil)
+			b.wants(w, 401, "Your session has ended")
+			if policy := w.Header().Get("Content-Security-Policy"); !strings.HasSuffix(policy, "frame-ancestors https://app.example") {
+				t.Errorf("%s has the policy %s", path, policy)
+			}
+		}
+	}
+}
+
 func TestCookiesBySecureConnectionsAreForThemOnly(t *testing.T) {
 	o := accessOptions(io.Discard)
 	o.FrameAncestors = []string{"https://app.example"}

@@ -91,8 +91,8 @@ func NewAPI(o APIOptions) (*API, error) {
 	a.definitionOperations()
 	a.deliveryOperations()
 	a.relayOperations()
-	a.liveOperations()
 	a.accessOperations()
+	a.liveOperations()
 	a.mux.HandleFunc("/", a.noSuchOperation)
 	var err error
 	if a.document, err = json.Marshal(a.huma.OpenAPI()); err != nil {
@@ -178,12 +178,12 @@ func register[I, O any](a *API, o operation, do func(context.Context, *Caller, *
 		errs = append(errs, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
 	slices.Sort(errs)
+	if o.portal {
+		o.doc += " A portal token may use it, for what is its tenant's."
+	}
 	responses := map[string]*huma.Response{}
 	if o.answer != nil {
 		responses[strconv.Itoa(http.StatusOK)] = o.answer
-	}
-	if o.portal {
-		o.doc += " A portal token may use it, for what is its tenant's."
 	}
 	huma.Register(a.huma, huma.Operation{
 		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.doc, Responses: responses,

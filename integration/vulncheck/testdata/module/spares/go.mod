@@ -1,0 +1,3 @@
+module example.com/spares
+
+go 1.26.0
