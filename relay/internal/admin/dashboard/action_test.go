@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/net/html"
 
 	"github.com/posthorn/posthorn/relay/internal/admin"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
@@ -75,10 +76,6 @@ func TestTestShowsItsResultInPlace(t *testing.T) {
 	b.post("/endpoints/"+id+"/test", nil, http.StatusServiceUnavailable).lacks("secret of the database")
 	b.control.err, b.control.result.Status = nil, 503
 	b.post("/events/pr.submitted/send", url.Values{"endpoint": {id}, "payload": {"{}"}}, http.StatusOK).has("its own log", "Sample payload")
-	for range maxTests {
-		b.d.testing <- struct{}{}
-	}
-	b.post("/endpoints/"+id+"/test", nil, http.StatusTooManyRequests)
 }
 
 func TestBulkRetryDoesWhatItsPreviewCounted(t *testing.T) {
@@ -121,6 +118,24 @@ func TestReplayDoesWhatItsPreviewCounted(t *testing.T) {
 	b.part("/replays/"+id, http.StatusOK).has("61 %", "731 of 1,204 done", "Cancel")
 	b.moved("/replays/"+id+"/cancel", nil, "/replays/"+id+"?done=cancelled")
 	b.get("/replays/"+uuid.NewString(), http.StatusNotFound)
+}
+
+func TestPagesThatWaitForAnEndLoadAgainOnceItCame(t *testing.T) {
+	b := newBrowser(t, "admin")
+	final, pending := b.control.deliveries[0].ID.String(), b.control.deliveries[6].ID.String()
+	for path, want := range map[string]string{
+		"/deliveries/" + final: "true", "/deliveries/" + pending: "", "/replays/" + b.control.replays[0].ID.String(): "", "/replays/" + b.control.replays[1].ID.String(): "true",
+	} {
+		r := httptest.NewRequest(http.MethodGet, Base+path, http.NoBody)
+		r.Header.Set("HX-Request", "true")
+		if got := b.do(r).Header().Get("HX-Refresh"); got != want {
+			t.Errorf("%s: HX-Refresh is %q, want %q", path, got, want)
+		}
+		polls := len(b.get(path, http.StatusOK).all(func(n *html.Node) bool { return strings.HasPrefix(attr(n, "hx-trigger"), "every") })) > 0
+		if polls == (want == "true") {
+			t.Errorf("%s asks again and again: %v", path, polls)
+		}
+	}
 }
 
 func TestListsHeedTheirFilters(t *testing.T) {
@@ -199,13 +214,6 @@ func TestLivePageSendsWhatChanged(t *testing.T) {
 	changes.more <- ledger.Delivery{ID: uuid.New(), Type: "something.new", State: ledger.Failed, CreatedAt: time.Now()}
 	if events := until("something.new"); events != 1 {
 		t.Errorf("%d events came for one change", events)
-	}
-	for range maxLive - 1 {
-		b.d.live <- struct{}{}
-	}
-	w := b.do(httptest.NewRequest(http.MethodGet, Base+"/deliveries/live", http.NoBody))
-	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
-		t.Errorf("one live page too many gets %d", w.Code)
 	}
 }
 

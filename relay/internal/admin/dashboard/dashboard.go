@@ -18,7 +18,7 @@ const Base = "/admin/webhooks"
 // access lets those who are known in; *admin.Access is one.
 type access interface {
 	Page(next admin.PageFunc) http.Handler
-	SlowPage(within time.Duration, next admin.PageFunc) http.Handler
+	SlowPage(within time.Duration, atOnce int, next admin.PageFunc) http.Handler
 }
 
 // Options say what the pages are about, and for whom.
@@ -48,19 +48,14 @@ const (
 // Dashboard answers under Base.
 type Dashboard struct {
 	Options
-	mux     *http.ServeMux
-	assets  *assets
-	pages   pages
-	testing chan struct{} // holds one for each test that is sent
-	live    chan struct{} // holds one for each live page
+	mux    *http.ServeMux
+	assets *assets
+	pages  pages
 }
 
 // New returns the dashboard for its options.
 func New(o Options) (*Dashboard, error) {
-	d := &Dashboard{
-		Options: o, mux: http.NewServeMux(), assets: ownAssets(),
-		testing: make(chan struct{}, maxTests), live: make(chan struct{}, maxLive),
-	}
+	d := &Dashboard{Options: o, mux: http.NewServeMux(), assets: ownAssets()}
 	d.liveEvery = cmp.Or(d.liveEvery, time.Second)
 	var err error
 	if d.pages, err = newPages(); err != nil {
@@ -106,7 +101,7 @@ func (d *Dashboard) routes() {
 	d.page("GET /deliveries", admin.Viewer, everybody, d.listDeliveries)
 	d.page("GET /deliveries/{id}", admin.Viewer, everybody, d.showDelivery)
 	d.page("POST /deliveries/{id}/retry", admin.Operator, everybody, d.retryDelivery)
-	d.mux.Handle("GET "+Base+"/deliveries/live", d.Access.SlowPage(liveFor, d.liveDeliveries))
+	d.mux.Handle("GET "+Base+"/deliveries/live", d.Access.SlowPage(liveFor, maxLive, d.liveDeliveries))
 
 	d.page("GET /failed", admin.Viewer, everybody, d.failed)
 	d.page("POST /failed/preview", admin.Operator, everybody, d.previewRetry)
@@ -154,7 +149,7 @@ func (d *Dashboard) page(pattern string, role admin.Role, to audience, do func(*
 
 // slow adds a page of operators that may take so long.
 func (d *Dashboard) slow(pattern string, within time.Duration, do func(*request) (*answer, error)) {
-	d.mux.Handle(under(pattern), d.Access.SlowPage(within, d.serve(admin.Operator, everybody, do)))
+	d.mux.Handle(under(pattern), d.Access.SlowPage(within, maxTests, d.serve(admin.Operator, everybody, do)))
 }
 
 func (d *Dashboard) serve(role admin.Role, to audience, do func(*request) (*answer, error)) admin.PageFunc {

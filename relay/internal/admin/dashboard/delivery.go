@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -9,6 +10,11 @@ import (
 	"github.com/posthorn/posthorn/relay/internal/admin"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
+
+// Drawn reports whether any attempt's timings are.
+func (b *deliveryBody) Drawn() bool {
+	return slices.ContainsFunc(b.Steps, func(s step) bool { return len(s.Segments) > 0 })
+}
 
 // deliveryBody is what the page of a delivery shows. What was sent and answered
 // is for operators.
@@ -69,6 +75,7 @@ func (d *Dashboard) showDelivery(q *request) (*answer, error) {
 	a := &answer{page: "delivery", title: "Delivery " + short(detail.ID), section: "deliveries", body: b}
 	if q.partial() {
 		a.part = "way"
+		a.again = detail.State.Final() // the whole page says so then
 	}
 	return a, nil
 }

@@ -15,14 +15,6 @@ import (
 // its rows are sent as a server-sent event, for htmx to put in place.
 func (d *Dashboard) liveDeliveries(w http.ResponseWriter, r *http.Request, who *admin.Caller, csrf string) {
 	q := &request{Request: r, w: w, who: who, csrf: csrf}
-	select {
-	case d.live <- struct{}{}:
-		defer func() { <-d.live }()
-	default:
-		w.Header().Set("Retry-After", "30")
-		http.Error(w, "too many pages are live already", http.StatusServiceUnavailable)
-		return
-	}
 	flush := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // a proxy would wait for more

@@ -81,6 +81,7 @@ type answer struct {
 	body     any
 	redirect string // where to instead
 	json     []byte // this instead
+	again    bool   // the page that asks for a part is out of date as a whole
 }
 
 // screen is what templates see.
@@ -110,7 +111,6 @@ var (
 	errNoPage = errors.New("there is no such page")
 	errRole   = errors.New("your role does not allow this")
 	errForm   = errors.New("the form could not be read")
-	errTests  = errors.New("other tests are being sent: try again when they are done")
 )
 
 // navigation returns the pages that the caller may open.
@@ -195,6 +195,9 @@ func (d *Dashboard) write(q *request, a *answer) {
 	}
 	q.w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	q.w.Header().Set("Vary", "HX-Request")
+	if a.again {
+		q.w.Header().Set("HX-Refresh", "true")
+	}
 	if a.status != 0 {
 		q.w.WriteHeader(a.status)
 	}
@@ -228,7 +231,7 @@ func (d *Dashboard) fail(q *request, err error) {
 	if q.partial() {
 		a.part = "alert"
 	}
-	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
+	if p.Status == http.StatusServiceUnavailable {
 		q.w.Header().Set("Retry-After", "5")
 	}
 	d.write(q, a)
@@ -246,8 +249,6 @@ func (d *Dashboard) problem(ctx context.Context, page string, err error) problem
 		return problem{http.StatusForbidden, "Your role does not allow this."}
 	case errors.Is(err, errForm):
 		return problem{http.StatusBadRequest, sentence(err)}
-	case errors.Is(err, errTests):
-		return problem{http.StatusTooManyRequests, sentence(err)}
 	case errors.As(err, &refused), errors.Is(err, ledger.ErrConfigured):
 		return problem{http.StatusConflict, sentence(err)}
 	case errors.As(err, &invalid):

@@ -159,6 +159,7 @@ func (d *Dashboard) showReplay(q *request) (*answer, error) {
 	}
 	if q.partial() {
 		a.part = "progress"
+		a.again = !replayRow{r}.Running()
 	}
 	return a, nil
 }
