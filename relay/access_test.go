@@ -90,6 +90,9 @@ func TestATenantReachesItsOwnOnly(t *testing.T) {
 		foreign = append(foreign, name, ids[name].String(), deliveries[name].ID.String())
 	}
 	bodies := map[string]string{ // of those that want one
+		"post /deliveries/retry":       `{"type": "none"}`,
+		"post /replays":                `{"type": "none"}`,
+		"post /replays/preview":        `{"type": "none"}`,
 		"post /endpoints":              `{"name": "acme-made", "url": "https://acme.example", "events": ["none"]}`,
 		"post /endpoints/check":        `{"name": "acme-other", "url": "https://acme.example", "events": ["none"]}`,
 		"patch /endpoints/{name}":      `{"events": ["none"]}`,

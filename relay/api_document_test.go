@@ -203,6 +203,25 @@ func TestEveryOperationOfTheAPIDocument(t *testing.T) {
 			c.must(t, "operator", "POST", "/api/v1/endpoints", `{"name": "gone`+n+`", "url": "https://a.example", "events": ["none"]}`, &struct{}{})
 		},
 	}
+	var started struct{ ID string }
+	c.must(t, "operator", "POST", "/api/v1/replays", `{"type": "none"}`, &started)
+	job := started.ID
+	replays := func(path string) []apiRequest {
+		return []apiRequest{
+			{path, `{"states": ["sending"]}`, "body.states[0]"},
+			{path, `{"endpoint": 7}`, "body.endpoint"},
+			{path, `{"endpoint": "a\u0000"}`, "body.endpoint"},
+			{path, `{"type": "a\nb"}`, "body.type"},
+			{path, `{"event": "1"}`, "body.event"},
+			{path, `{"from": "yesterday"}`, "body.from"},
+			{path, `{"from": "2026-02-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"}`, "body.until"},
+			{path, `{"rate": 0, "type": "a"}`, "body.rate"},
+			{path, `{"rate": 1001, "type": "a"}`, "body.rate"},
+			{path, `{}`, "body.from"},
+			{path, `{"x": 1}`, "body.x"},
+			{path, `{`, "body"},
+		}
+	}
 	cases := map[string]apiCase{
 		"get /endpoints/{name}": {"viewer", []apiRequest{{path: "/endpoints/made"}, {path: "/endpoints/erp"}, {path: "/endpoints/off"}}, []apiRequest{{"/endpoints/%00", "", "path.name"}, {"/endpoints/made?x=1", "", "query.x"}}},
 		"post /endpoints": {
@@ -235,10 +254,13 @@ func TestEveryOperationOfTheAPIDocument(t *testing.T) {
 			[]apiRequest{{"/endpoints/erp/test", `{"type": 1}`, "body.type"}, {"/endpoints/erp/test", `{"type": "a\u0000"}`, "body.type"}, {"/endpoints/erp/test", `{"x": 1}`, "body.x"}, {"/endpoints/%00/test", "", "path.name"}},
 		},
 		"get /deliveries": {
-			"viewer", []apiRequest{{path: "/deliveries"}, {path: "/deliveries?state=delivered&endpoint=erp&tenant=a&type=b&since=1h&limit=1&event=" + unknown}},
+			"viewer", []apiRequest{{path: "/deliveries"}, {path: "/deliveries?state=delivered&endpoint=erp&tenant=a&type=b&since=1h&limit=1&event=" + unknown}, {path: "/deliveries?state=failed&state=skipped&from=2026-01-01T00:00:00Z&until=2026-01-02T00:00:00.5%2B01:00"}},
 			append(pages("/deliveries"),
-				apiRequest{"/deliveries?state=lost", "", "query.state"},
+				apiRequest{"/deliveries?state=lost", "", "query.state[0]"},
+				apiRequest{"/deliveries?state=failed&state=lost", "", "query.state[1]"},
 				apiRequest{"/deliveries?event=1", "", "query.event"},
+				apiRequest{"/deliveries?from=yesterday", "", "query.from"},
+				apiRequest{"/deliveries?until=2026-13-01T00:00:00Z", "", "query.until"},
 				apiRequest{"/deliveries?since=yesterday", "", "query.since"},
 				apiRequest{"/deliveries?since=-1h", "", "query.since"},
 				apiRequest{"/deliveries?type=%00", "", "query.type"},
@@ -272,10 +294,34 @@ func TestEveryOperationOfTheAPIDocument(t *testing.T) {
 		"get /live": {
 			"viewer", []apiRequest{{path: "/live?for=0s"}, {path: "/live?for=1s&limit=1&state=delivered&endpoint=erp&tenant=a&type=b&event=" + unknown}},
 			[]apiRequest{
-				{"/live?for=1h", "", "query.for"}, {"/live?limit=101", "", "query.limit"}, {"/live?state=lost", "", "query.state"}, {"/live?event=1", "", "query.event"},
+				{"/live?for=1h", "", "query.for"}, {"/live?limit=101", "", "query.limit"}, {"/live?state=lost", "", "query.state[0]"}, {"/live?event=1", "", "query.event"},
 				{"/live?type=%00", "", "query.type"}, {"/live?cursor=x", "", "query.cursor"},
 			},
 		},
+		"post /deliveries/retry": {
+			"operator", []apiRequest{{path: "/deliveries/retry", body: `{"endpoint": "erp", "preview": true}`}, {path: "/deliveries/retry", body: `{"endpoint": "erp", "type": "none"}`}},
+			replays("/deliveries/retry"),
+		},
+		"post /replays/preview": {
+			"operator", []apiRequest{{path: "/replays/preview", body: `{"states": ["failed", "pending"], "from": "2026-01-01T00:00:00Z", "until": "2027-01-01T00:00:00Z"}`}}, replays("/replays/preview"),
+		},
+		"post /replays": {
+			"operator", []apiRequest{{path: "/replays", body: `{"endpoint": "erp", "tenant": "a", "type": "b", "event": "` + unknown + `", "rate": 10, "new_ids": true}`}}, replays("/replays"),
+		},
+		"get /replays":              {"viewer", []apiRequest{{path: "/replays"}, {path: "/replays?limit=1"}}, pages("/replays")},
+		"get /replays/{id}":         {"viewer", []apiRequest{{path: "/replays/" + job}}, ids("/replays/", "")},
+		"post /replays/{id}/cancel": {"operator", []apiRequest{{path: "/replays/" + job + "/cancel"}}, ids("/replays/", "/cancel")},
+		"get /stats": {"viewer", []apiRequest{{path: "/stats"}, {path: "/stats?endpoint=erp&from=2026-01-01T00:00:00Z&until=2026-01-02T00:00:00Z&step=1h"}}, []apiRequest{
+			{"/stats?endpoint=%00", "", "query.endpoint"},
+			{"/stats?from=x", "", "query.from"},
+			{"/stats?until=x", "", "query.until"},
+			{"/stats?from=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", "", "query.from"},
+			{"/stats?step=1s", "", "query.step"},
+			{"/stats?step=x", "", "query.step"},
+			{"/stats?step=10s&endpoint=erp", "", "query.step"},
+			{"/stats?from=2020-01-01T00:00:00Z&step=1h", "", "query.step"},
+			{"/stats?x=1", "", "query.x"},
+		}},
 		"get /stream": {"viewer", []apiRequest{{path: "/stream"}}, []apiRequest{{"/stream?x=1", "", "query.x"}}},
 	}
 	d, compiler := c.document(t)

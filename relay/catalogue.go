@@ -32,15 +32,16 @@ func Catalogue(cfg *config.Config) ([]EventType, error) {
 
 // catalogueOf is Catalogue with schemas that were read before, by event type.
 func catalogueOf(cfg *config.Config, schemas map[string]string) []EventType {
-	list := make([]EventType, len(cfg.Events))
+	list := make([]EventType, 0, len(cfg.Events))
 	named := make(map[string]bool, len(cfg.Events))
 	for i := range cfg.Events {
 		e := &cfg.Events[i]
 		named[e.Type] = true
-		list[i] = EventType{Type: e.Type, Group: e.Group, Title: e.Title, Example: json.RawMessage(e.Example)}
+		entry := EventType{Type: e.Type, Group: e.Group, Title: e.Title, Example: json.RawMessage(e.Example)}
 		if text := schemas[e.Type]; json.Valid([]byte(text)) {
-			list[i].Schema = json.RawMessage(text)
+			entry.Schema = json.RawMessage(text)
 		}
+		list = append(list, entry)
 	}
 	for _, own := range ownTypes() {
 		if !named[own.Type] {

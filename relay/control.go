@@ -23,6 +23,7 @@ type control struct {
 	version   string
 	databases *databases
 	running   func() (*config.Config, map[string]string) // and the schemas of its catalogue as they were read
+	snapshot  func() admin.Snapshot
 
 	mu  sync.Mutex
 	now *Operator // of the configuration that ran when it was last asked for
@@ -34,12 +35,12 @@ const controlConnections = 4
 
 // newControl returns what the API of a configuration speaks to. It connects to
 // nothing yet.
-func newControl(cfg *config.Config, version string, running func() (*config.Config, map[string]string)) (*control, error) {
+func newControl(cfg *config.Config, version string, snapshot func() admin.Snapshot, running func() (*config.Config, map[string]string)) (*control, error) {
 	d, err := openDatabasesBounded(cfg, controlConnections)
 	if err != nil {
 		return nil, err
 	}
-	return &control{version: version, databases: d, running: running}, nil
+	return &control{version: version, databases: d, running: running, snapshot: snapshot}, nil
 }
 
 // operator returns the operator for the endpoints that the relay runs with now,

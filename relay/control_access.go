@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -51,11 +52,17 @@ func (c *control) Audit(ctx context.Context, who *admin.Caller, f ledger.AuditFi
 	list, err := o.ledger.Audit(ctx, f)
 	for i := range list {
 		if !shownToTenants(list[i].Actor) {
-			list[i].Actor, list[i].From = "operator", ""
+			list[i].Actor, list[i].From = someOperator, ""
+		}
+		if slices.Contains(definingActions, list[i].Action) {
+			list[i].Before, list[i].After = forTenant(list[i].Before), forTenant(list[i].After)
 		}
 	}
 	return list, err
 }
+
+// someOperator is who tenants see in the place of one of the host's people.
+const someOperator = "operator"
 
 // shownToTenants reports whether an actor of the audit is none of the host's
 // people, who are no business of its customers.
@@ -83,7 +90,7 @@ func (r *Relay) newAPI(first *config.Config) error {
 		return ok
 	}
 	if len(first.HTTP.Tokens) > 0 || first.HTTP.ProxyAuth.UserHeader != "" {
-		r.control, err = newControl(first, r.version, running)
+		r.control, err = newControl(first, r.version, r.snapshot, running)
 		if err != nil {
 			return err
 		}

@@ -23,6 +23,16 @@ const maxDocument = 64 << 10
 // maxOfTenant bounds how many endpoints a tenant makes.
 const maxOfTenant = 100
 
+// What is done to definitions, as the audit calls it. It shows their documents.
+const (
+	actionCreate = "endpoint.create"
+	actionEdit   = "endpoint.edit"
+	actionRotate = "endpoint.rotate"
+	actionDelete = "endpoint.delete"
+)
+
+var definingActions = []string{actionCreate, actionEdit, actionRotate, actionDelete}
+
 // lookUp returns the endpoint that somebody names, and the operator that knows
 // it.
 func (c *control) lookUp(ctx context.Context, who *admin.Caller, name string) (*Operator, *entry, error) {
@@ -71,6 +81,9 @@ func (o *Operator) detail(ctx context.Context, who *admin.Caller, e *entry) (*ad
 	}
 	if who.Tenant != "" {
 		d.Document, d.Effective = forTenant(d.Document), forTenant(d.Effective)
+		if d.CreatedBy != "" && !shownToTenants(d.CreatedBy) {
+			d.CreatedBy = someOperator
+		}
 	}
 	return d, nil
 }
@@ -93,7 +106,7 @@ func (c *control) CreateEndpoint(ctx context.Context, who *admin.Caller, documen
 		return nil, err
 	}
 	d, err := c.redefine(ctx, o, who, ledger.Redefinition{
-		ID: id, New: true, Action: "endpoint.create",
+		ID: id, New: true, Action: actionCreate,
 		Decide: func(context.Context, *ledger.Definition) (*ledger.Redefined, error) {
 			return o.directory.redefined(who, id, nil, made)
 		},
@@ -114,7 +127,7 @@ func (c *control) EditEndpoint(ctx context.Context, who *admin.Caller, name stri
 		return nil, err
 	}
 	return c.redefine(ctx, o, who, ledger.Redefinition{
-		ID: e.ID, Action: "endpoint.edit",
+		ID: e.ID, Action: actionEdit,
 		Decide: func(_ context.Context, was *ledger.Definition) (*ledger.Redefined, error) {
 			if revision != 0 && revision != was.Revision {
 				return nil, ledger.ErrChanged
@@ -143,7 +156,7 @@ func (c *control) RotateSecret(ctx context.Context, who *admin.Caller, name stri
 	}
 	made := ""
 	d, err := c.redefine(ctx, o, who, ledger.Redefinition{
-		ID: e.ID, Action: "endpoint.rotate",
+		ID: e.ID, Action: actionRotate,
 		Decide: func(_ context.Context, was *ledger.Definition) (*ledger.Redefined, error) {
 			before, err := o.directory.draftOf(was)
 			if err != nil {
@@ -169,13 +182,12 @@ func (c *control) DeleteEndpoint(ctx context.Context, who *admin.Caller, name st
 	if err != nil {
 		return err
 	}
-	_, err = c.commit(ctx, o, who, ledger.Redefinition{
-		ID: e.ID, Action: "endpoint.delete",
+	return c.commit(ctx, o, who, ledger.Redefinition{
+		ID: e.ID, Action: actionDelete,
 		Decide: func(_ context.Context, was *ledger.Definition) (*ledger.Redefined, error) {
 			return &ledger.Redefined{Name: was.Name, Tenant: was.Tenant, URL: e.URL, Deleted: true, Document: []byte("{}"), Before: was.Document}, nil
 		},
 	})
-	return err
 }
 
 // CheckEndpoint implements admin.Control.
@@ -220,8 +232,7 @@ func (c *control) lookUpOwn(ctx context.Context, who *admin.Caller, name string)
 
 // redefine commits a change, and returns the endpoint as it is then.
 func (c *control) redefine(ctx context.Context, o *Operator, who *admin.Caller, r ledger.Redefinition) (*admin.EndpointDetail, error) {
-	_, err := c.commit(ctx, o, who, r)
-	if err != nil && !errors.Is(err, errSame) {
+	if err := c.commit(ctx, o, who, r); err != nil && !errors.Is(err, errSame) {
 		return nil, err
 	}
 	if err := o.directory.refresh(ctx); err != nil {
@@ -235,25 +246,25 @@ func (c *control) redefine(ctx context.Context, o *Operator, who *admin.Caller, 
 }
 
 // commit writes a change to the ledger, and tells the running relay.
-func (c *control) commit(ctx context.Context, o *Operator, who *admin.Caller, r ledger.Redefinition) (*ledger.Definition, error) {
+func (c *control) commit(ctx context.Context, o *Operator, who *admin.Caller, r ledger.Redefinition) error {
 	source := c.databases.source
 	r.Actor, r.Message, r.InStream = who.Actor(), tail.EndpointsChanged, c.databases.ledger == source.Pool
 	if !r.InStream {
 		var err error
 		if r.Now, err = source.Position(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	d, err := o.ledger.Redefine(ctx, r)
 	if errors.Is(err, ledger.ErrNameTaken) {
-		return nil, invalidName()
+		return invalidName()
 	}
 	if err == nil && !r.InStream {
 		// What is done is done: without this the relay finds out by itself, if
 		// later.
 		_ = source.AnnounceEndpoints(ctx, d.Revision)
 	}
-	return d, err
+	return err
 }
 
 // redefined returns what the ledger is to have of a draft; before is nil for a

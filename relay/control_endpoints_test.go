@@ -41,7 +41,7 @@ func (db *database) control(t *testing.T, extra string) (*control, *Operator) {
 
 func controlOf(t *testing.T, cfg *config.Config) (*control, *Operator) {
 	t.Helper()
-	c, err := newControl(cfg, "test", func() (*config.Config, map[string]string) { return cfg, nil })
+	c, err := newControl(cfg, "test", func() admin.Snapshot { return admin.Snapshot{} }, func() (*config.Config, map[string]string) { return cfg, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -434,7 +434,7 @@ func TestRequestsWithAnIdempotencyKeyAreDoneOnce(t *testing.T) {
 	c, _ := db.control(t, forControl)
 	done := 0
 	once := func(who *admin.Caller, key, request string, err error) (string, error) {
-		answer, gotErr := c.Once(t.Context(), who, admin.OnceRequest{Operation: "create", Key: key, Request: []byte(request)}, func(ctx context.Context) ([]byte, error) {
+		answer, gotErr := c.Once(t.Context(), who, admin.OnceRequest{Operation: "create", Key: key, Request: []byte(request)}, func(context.Context) ([]byte, error) {
 			done++
 			return []byte(fmt.Sprintf("hunter2 %d", done)), err
 		})

@@ -340,7 +340,7 @@ func (d *doctor) endpoints(ctx context.Context) {
 		if e.Reason != "" {
 			detail += ": " + e.Reason
 		}
-		d.add("endpoints", FindingWarn, fmt.Sprintf("%s; %d deliveries wait", detail, e.Pending), ResumeCommand(e.Name))
+		d.add("endpoints", FindingWarn, fmt.Sprintf("%s; %s deliveries wait", detail, e.Waiting()), ResumeCommand(e.Name))
 	}
 	switch {
 	case held > manyHeld:

@@ -142,8 +142,12 @@ func serverOf(c *config.Endpoint) string {
 	return u.Scheme + "://" + u.Host
 }
 
-// forTenant returns of an endpoint's keys those that its tenant's callers see.
+// forTenant returns of an endpoint's document, which may be nil, the keys that
+// its tenant's callers see.
 func forTenant(document []byte) []byte {
+	if document == nil {
+		return nil
+	}
 	var keys, seen map[string]json.RawMessage
 	if json.Unmarshal(document, &keys) != nil {
 		return []byte("{}")

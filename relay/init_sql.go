@@ -56,11 +56,11 @@ func InitSQL(cfg *config.Config, role string) string {
 	p("GRANT USAGE ON SCHEMA posthorn TO %s;", relay)
 	p("GRANT SELECT, INSERT, UPDATE ON posthorn.relay, posthorn.endpoints TO %s;", relay)
 	p("GRANT SELECT, INSERT, UPDATE, DELETE ON posthorn.payloads, posthorn.pending, posthorn.deliveries, posthorn.sessions TO %s;", relay)
-	p("GRANT SELECT, INSERT ON posthorn.attempts, posthorn.audit TO %s;", relay)
+	p("GRANT SELECT, INSERT ON posthorn.attempts, posthorn.audit, posthorn.stats TO %s;", relay)
 	p("GRANT SELECT, INSERT, UPDATE ON posthorn.definitions TO %s;", relay)
-	p("GRANT SELECT, INSERT, UPDATE, DELETE ON posthorn.idempotency TO %s;", relay)
+	p("GRANT SELECT, INSERT, UPDATE, DELETE ON posthorn.idempotency, posthorn.replays TO %s;", relay)
 	p("GRANT SELECT ON posthorn.goose_db_version TO %s;", relay)
-	p("GRANT EXECUTE ON FUNCTION posthorn.advance, posthorn.ensure_partition, posthorn.drop_partitions TO %s;\n", relay)
+	p("GRANT EXECUTE ON FUNCTION posthorn.advance, posthorn.ensure_partition, posthorn.drop_partitions, posthorn.summarize TO %s;\n", relay)
 	if separate {
 		p("-- At last run posthorn init as the relay's role: it makes the slot known to the\n-- ledger, and finds everything else done.")
 	} else {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -13,8 +12,8 @@ import (
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
 
-// A sealed value is sealForm, the key's id, the nonce, and then what AES-256-GCM
-// makes of the value.
+// A sealed value is sealForm, the key's id, a random nonce of 12 bytes, and then
+// what AES-256-GCM makes of the value.
 const (
 	sealForm   = 1
 	keyIDSize  = 8
@@ -30,7 +29,7 @@ type keyring struct{ keys []sealKey }
 
 type sealKey struct {
 	id   [keyIDSize]byte // how SHA-256 of the key begins
-	aead cipher.AEAD
+	aead cipher.AEAD     // with random nonces, before what it seals
 }
 
 // newKeyring returns the keyring of ledger.encryption_keys.
@@ -41,7 +40,7 @@ func newKeyring(cfg *config.Config) (*keyring, error) {
 		if err != nil {
 			return nil, fmt.Errorf("use ledger.encryption_keys: %w", err)
 		}
-		aead, err := cipher.NewGCM(block)
+		aead, err := cipher.NewGCMWithRandomNonce(block)
 		if err != nil {
 			return nil, fmt.Errorf("use ledger.encryption_keys: %w", err)
 		}
@@ -58,12 +57,8 @@ func (k *keyring) seal(value, context []byte) ([]byte, error) {
 		return nil, ledger.Refused("secrets are kept encrypted only, and the relay's configuration has no ledger.encryption_keys: openssl rand -hex 32 makes a key")
 	}
 	key := k.keys[0]
-	sealed := make([]byte, sealPrefix+key.aead.NonceSize(), sealPrefix+key.aead.NonceSize()+len(value)+key.aead.Overhead())
-	sealed[0] = sealForm
-	copy(sealed[1:], key.id[:])
-	nonce := sealed[sealPrefix:]
-	_, _ = rand.Read(nonce) // never fails
-	return key.aead.Seal(sealed, nonce, value, context), nil
+	sealed := append(append(make([]byte, 0, sealPrefix+len(value)+key.aead.Overhead()), sealForm), key.id[:]...)
+	return key.aead.Seal(sealed, nil, value, context), nil //nolint:gosec // the nonce is the AEAD's own, at random
 }
 
 // open returns what was sealed, or errNoKey, or another error for what was not
@@ -73,11 +68,7 @@ func (k *keyring) open(sealed, context []byte) ([]byte, error) {
 	if key == nil {
 		return nil, errNoKey
 	}
-	rest := sealed[sealPrefix:]
-	if len(rest) < key.aead.NonceSize() {
-		return nil, errors.New("it is too short for an encrypted value")
-	}
-	value, err := key.aead.Open(nil, rest[:key.aead.NonceSize()], rest[key.aead.NonceSize():], context)
+	value, err := key.aead.Open(nil, nil, sealed[sealPrefix:], context)
 	if err != nil {
 		return nil, errors.New("it is damaged, or another's")
 	}

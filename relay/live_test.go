@@ -14,7 +14,7 @@ func TestDeliveriesAreWatchedAsTheyHappen(t *testing.T) {
 	db := newDatabase(t)
 	r := db.startAPI(t, fmt.Sprintf(apiEndpoints, echo(t)))
 	c := newAPIClient(r.address)
-	q, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+r.address+"/api/v1/live?endpoint=erp", nil)
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+r.address+"/api/v1/live?endpoint=erp", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

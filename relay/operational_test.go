@@ -1,9 +1,11 @@
 package relay
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -14,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/posthorn/posthorn/config"
+	"github.com/posthorn/posthorn/relay/internal/admin"
 	"github.com/posthorn/posthorn/relay/internal/tail"
 	"github.com/posthorn/posthorn/relay/signing"
 )
@@ -140,6 +143,70 @@ func TestReloadIsNoTakeOver(t *testing.T) {
 	if _, before := o.await(t, "/second", "posthorn.endpoint.resumed"); slices.Contains(before, "posthorn.relay.took_over") {
 		t.Error("a reload is told as a take-over")
 	}
+}
+
+func TestStandbyThatTakesOverIsTold(t *testing.T) {
+	o, db := newOperations(t), newDatabase(t)
+	config := func(path string) string {
+		return fmt.Sprintf("\negress: {allow: [127.0.0.0/8]}\nendpoints: [{name: ops, url: '%s/%s', events: ['posthorn.*'], headers: {X-Type: '{{ .Event.Type }}'}, secret: %s}]\n", o.url, path, operationsSecret)
+	}
+	first := db.startAPI(t, config("first"))
+	o.await(t, "/first", "posthorn.relay.took_over")
+	second := start(t, db.apiConfig(t, config("second")))
+	second.log.waitFor(t, "another relay holds the slot")
+	first.stop()
+	body, _ := o.await(t, "/second", "posthorn.relay.took_over")
+	var taken aboutRelay
+	if err := json.Unmarshal(body, &taken); err != nil || !taken.Standby || taken.Epoch != 2 {
+		t.Errorf("%s: %v", body, err)
+	}
+}
+
+func TestEndpointsOfTheAPIAreToldOfAndTold(t *testing.T) {
+	o, db := newOperations(t), newDatabase(t)
+	c := db.runAPI(t, apiKeys)
+	const headers = `"headers": {"X-Type": "{{ .Event.Type }}"}`
+	for _, name := range []string{"ops", "made"} {
+		c.must(t, "operator", "POST", "/api/v1/endpoints", fmt.Sprintf(`{"name": %q, "url": "%s/%s", "events": [%q], "secret": %q, %s}`,
+			name, o.url, name, map[string]string{"ops": "posthorn.*", "made": "*"}[name], operationsSecret, headers), &struct{}{})
+	}
+	c.must(t, "operator", "PATCH", "/api/v1/endpoints/made", `{"enabled": false}`, &struct{}{})
+	body, _ := o.await(t, "/ops", "posthorn.endpoint.disabled")
+	var about aboutEndpoint
+	if err := json.Unmarshal(body, &about); err != nil || about.Endpoint.Name != "made" || about.Reason != "it was disabled through the API" {
+		t.Errorf("%s: %v", body, err)
+	}
+}
+
+// TestAnnouncerIsBoundedWhileTheDatabaseIsAway has more happen than waits, and
+// ends all the same.
+func TestAnnouncerIsBoundedWhileTheDatabaseIsAway(t *testing.T) {
+	pool, err := openPool("postgres://127.0.0.1:1/nowhere", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	log := make(logLines, 10_000)
+	metrics := admin.NewMetrics("test", func() admin.Snapshot { return admin.Snapshot{} })
+	a := newAnnouncer(&tail.Source{Pool: pool}, metrics, slog.New(slog.NewTextHandler(log, nil)))
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); a.run(ctx) }()
+	for range mostAnnounced + 10 {
+		a.announce(ctx, typeTookOver, "", aboutRelay{})
+	}
+	a.mu.Lock()
+	waiting := len(a.queue)
+	a.mu.Unlock()
+	if waiting != mostAnnounced {
+		t.Errorf("%d events wait, want %d", waiting, mostAnnounced)
+	}
+	for missing := []string{"operational events are dropped", "operational events not written, trying again"}; len(missing) > 0; {
+		line := log.waitFor(t, "operational events")
+		missing = slices.DeleteFunc(missing, func(text string) bool { return strings.Contains(line, text) })
+	}
+	stop()
+	<-ended
 }
 
 func TestSlotAtRiskIsToldWhenItGetsWorse(t *testing.T) {

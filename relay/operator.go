@@ -28,6 +28,9 @@ type DeliveryRequest = ledger.Request
 // Attempt is one try of a delivery.
 type Attempt = ledger.Attempt
 
+// DeliveryState is what became of a delivery.
+type DeliveryState = ledger.State
+
 // DeliveryFilter says which deliveries are listed. A zero field matches all.
 type DeliveryFilter = ledger.Filter
 
@@ -38,7 +41,7 @@ var ErrUnknownDelivery = ledger.ErrUnknownDelivery
 type Actor = ledger.Actor
 
 // DeliveryStates are the states that a delivery can have.
-var DeliveryStates = []ledger.State{ledger.Pending, ledger.Sending, ledger.Delivered, ledger.Failed, ledger.Skipped}
+var DeliveryStates = []DeliveryState{ledger.Pending, ledger.Sending, ledger.Delivered, ledger.Failed, ledger.Skipped}
 
 // Operator looks into the ledger and acts on deliveries and endpoints, beside a
 // relay that runs or not. Use OpenOperator, and Close at the end.

@@ -76,7 +76,7 @@ endpoints: [{name: erp, url: "http://127.0.0.1:1/", events: ["*"]}, {name: off, 
 	if _, err := o.Retry(t.Context(), uuid.New(), testActor); !errors.Is(err, ErrUnknownDelivery) {
 		t.Errorf("an unknown delivery: %v", err)
 	}
-	if list, err := o.List(t.Context(), DeliveryFilter{State: ledger.Failed, Limit: 10}); err != nil || len(list) != 3 {
+	if list, err := o.List(t.Context(), DeliveryFilter{States: []DeliveryState{ledger.Failed}, Limit: 10}); err != nil || len(list) != 3 {
 		t.Errorf("failed: %+v, %v", list, err)
 	}
 }
@@ -135,7 +135,7 @@ endpoints: [{name: erp, url: "%s", events: ["*"], retry: {schedule: []}, orderin
 func (o *Operator) waitFor(t *testing.T, state ledger.State) Delivery {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
-		list, err := o.List(t.Context(), DeliveryFilter{State: state, Limit: 1})
+		list, err := o.List(t.Context(), DeliveryFilter{States: []DeliveryState{state}, Limit: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

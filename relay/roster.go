@@ -78,6 +78,9 @@ func (r *roster) advance(ctx context.Context) (before map[uuid.UUID]member, chan
 	for i := range list {
 		d := &list[i]
 		if newest = max(newest, d.revision); d.deleted || !d.endpoint.Enabled && d.broken == "" {
+			if was, ok := before[d.id]; ok && !d.deleted {
+				r.relay.tellEndpoint(lane.News{Endpoint: was.lane, Turn: lane.TurnDisabled, Reason: "it was disabled through the API"})
+			}
 			delete(r.defined, d.id)
 			if d.deleted {
 				r.orphans.Store(true)

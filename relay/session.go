@@ -69,7 +69,7 @@ func (r *Relay) newSession(ctx context.Context, led *ledger.Ledger, conn *tail.C
 	})
 	s.reader = tail.NewReader(conn, tail.Options{
 		Schema: r.databases.source.Table.Schema, Table: r.databases.source.Table.Name, Columns: columns, Messages: r.cfg.Source.Messages,
-		Tracker: s.tracker, Sink: s.router, Lease: r.lease, Flushed: led.Flushed, FlushSoon: led.FlushSoon,
+		Tracker: s.tracker, Sink: countedSink{s.router, r.metrics}, Lease: r.lease, Flushed: led.Flushed, FlushSoon: led.FlushSoon,
 		Reopen: s.reopen, Logger: r.logger,
 	})
 	r.logger.LogAttrs(ctx, slog.LevelInfo, "slot acquired, delivering", slog.String("slot", r.cfg.Source.Slot), slog.Int64("epoch", place.Epoch),
@@ -117,6 +117,7 @@ func (s *session) run(ctx context.Context) error {
 	reading, stopReading := context.WithCancel(all)
 	defer stopReading()
 
+	counted := s.relay.metrics.Totals() // before anything is
 	written := make(chan struct{})
 	g.Go(func() error {
 		defer close(written)
@@ -131,6 +132,8 @@ func (s *session) run(ctx context.Context) error {
 	g.Go(func() error { return s.reader.Run(reading) })
 	g.Go(func() error { return s.watchEndpoints(delivering) })
 	g.Go(func() error { return s.keepHouse(delivering) })
+	g.Go(func() error { return s.replay(delivering) })
+	g.Go(func() error { return s.sample(delivering, counted) })
 	g.Go(func() error {
 		select {
 		case <-all.Done():
@@ -198,6 +201,7 @@ func (s *session) describe(snap *admin.Snapshot) {
 const (
 	heartbeatEvery  = 30 * time.Second
 	cleanEvery      = time.Minute
+	summarizeEvery  = time.Minute
 	partitionsEvery = time.Hour
 )
 
@@ -211,6 +215,7 @@ func (s *session) keepHouse(ctx context.Context) error {
 		{every: cleanEvery, do: func(ctx context.Context) error { return s.clean(ctx, cleaner) }},
 		{every: partitionsEvery, do: s.turnPartitions},
 		{every: time.Second, do: s.failOrphans},
+		{every: summarizeEvery, do: s.ledger.Summarize},
 	}
 	for pause(ctx, time.Second) == nil {
 		for _, j := range jobs {
@@ -259,6 +264,9 @@ func (s *session) turnPartitions(ctx context.Context) error {
 	dropped, err := s.ledger.DropPartitions(ctx, s.relay.cfg.Ledger.Retention)
 	if err != nil {
 		return fmt.Errorf("keep ledger.retention: %w", err)
+	}
+	if err := s.ledger.ForgetReplays(ctx, s.relay.cfg.Ledger.Retention); err != nil {
+		return err
 	}
 	if len(dropped) > 0 {
 		s.relay.logger.LogAttrs(ctx, slog.LevelInfo, "ledger partitions past retention dropped", slog.Any("partitions", dropped))

@@ -208,7 +208,9 @@ func (c *client) List(ctx context.Context, f relay.DeliveryFilter) ([]relay.Deli
 			query.Set(name, value)
 		}
 	}
-	set("state", string(f.State))
+	for _, state := range f.States {
+		query.Add("state", string(state))
+	}
 	set("endpoint", f.Endpoint)
 	set("tenant", f.Tenant)
 	set("type", f.Type)
@@ -217,6 +219,12 @@ func (c *client) List(ctx context.Context, f relay.DeliveryFilter) ([]relay.Deli
 	}
 	if f.Since > 0 {
 		set("since", f.Since.String())
+	}
+	if !f.From.IsZero() {
+		set("from", f.From.Format(time.RFC3339Nano))
+	}
+	if !f.Until.IsZero() {
+		set("until", f.Until.Format(time.RFC3339Nano))
 	}
 	return pages[relay.Delivery](ctx, c, "deliveries", query, f.Limit)
 }

@@ -35,14 +35,20 @@ const maxListed = 10_000
 func newDeliveriesListCommand(g *globals) *cobra.Command {
 	var f relay.DeliveryFilter
 	var eventID string
+	var states []string
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List deliveries, those of the newest events first",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, s := range states {
+				state := relay.DeliveryState(s)
+				if !slices.Contains(relay.DeliveryStates, state) {
+					return usagef("--state is one of %v, not %q", relay.DeliveryStates, s)
+				}
+				f.States = append(f.States, state)
+			}
 			switch {
-			case f.State != "" && !slices.Contains(relay.DeliveryStates, f.State):
-				return usagef("--state is one of %v, not %q", relay.DeliveryStates, f.State)
 			case f.Limit < 1 || f.Limit > maxListed:
 				return usagef("--limit is 1 to %d, not %d", maxListed, f.Limit)
 			case f.Since < 0:
@@ -64,7 +70,7 @@ func newDeliveriesListCommand(g *globals) *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar((*string)(&f.State), "state", "", "only in this `state`: pending, sending, delivered, failed or skipped")
+	flags.StringArrayVar(&states, "state", nil, "only in this `state`: pending, sending, delivered, failed or skipped; may be repeated")
 	flags.StringVar(&f.Endpoint, "endpoint", "", "only to this endpoint, by `name` or id")
 	flags.StringVar(&f.Tenant, "tenant", "", "only of this `tenant`")
 	flags.StringVar(&f.Type, "type", "", "only of this event `type`")

@@ -80,7 +80,7 @@ func (g *globals) printEndpoints(list []relay.EndpointStatus) error {
 		if e.OldestPending != nil {
 			oldest = short(max(0, now.Sub(*e.OldestPending)))
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", shown(e.Name), e.State, healthOf(e), e.Pending, oldest, shown(e.URL), stateOf(e))
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", shown(e.Name), e.State, healthOf(e), e.Waiting(), oldest, shown(e.URL), stateOf(e))
 	}
 	return w.Flush()
 }

@@ -214,7 +214,7 @@ func TestAuditCursorsAreOfTheAudit(t *testing.T) {
 			t.Errorf("%d is read as %d, %v", id, got, err)
 		}
 	}
-	for _, cursor := range []string{writeAuditCursor(0), writeAuditCursor(-1), writeCursor(auditList, "1"), writeDeliveryCursor(&ledger.Delivery{})} {
+	for _, cursor := range []string{writeAuditCursor(0), writeAuditCursor(-1), writeCursor(auditList, "1"), writePlaceCursor(deliveryList, ledger.Cursor{})} {
 		if _, err := readAuditCursor(cursor); err == nil {
 			t.Errorf("%s is taken", cursor)
 		}

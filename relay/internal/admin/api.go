@@ -90,6 +90,8 @@ func NewAPI(o APIOptions) (*API, error) {
 	a.endpointOperations()
 	a.definitionOperations()
 	a.deliveryOperations()
+	a.replayOperations()
+	a.statsOperations()
 	a.relayOperations()
 	a.accessOperations()
 	a.liveOperations()
@@ -231,7 +233,7 @@ func (a *API) problem(ctx context.Context, id string, err error) error {
 	switch {
 	case errors.As(err, &known):
 		return err
-	case errors.Is(err, ledger.ErrUnknownEndpoint), errors.Is(err, ledger.ErrUnknownDelivery):
+	case errors.Is(err, ledger.ErrUnknownEndpoint), errors.Is(err, ledger.ErrUnknownDelivery), errors.Is(err, ledger.ErrUnknownReplay):
 		return huma.Error404NotFound(err.Error())
 	case errors.As(err, &wrong):
 		return wrong.problem()

@@ -67,12 +67,14 @@ type try struct {
 
 type deliveriesInput struct {
 	PageInput
-	State    string `query:"state" enum:"pending,sending,delivered,failed,skipped" doc:"Only in this state."`
-	Endpoint string `query:"endpoint" maxLength:"256" doc:"Only to this endpoint, by name or id."`
-	Tenant   string `query:"tenant" maxLength:"256" doc:"Only of this tenant."`
-	Type     string `query:"type" maxLength:"256" doc:"Only of this event type."`
-	Event    string `query:"event" format:"uuid" doc:"Only of this event."`
-	Since    string `query:"since" maxLength:"40" doc:"Only of events committed within this duration, such as 1h30m."`
+	State    []string `query:"state,explode" enum:"pending,sending,delivered,failed,skipped" maxItems:"5" doc:"Only in this state; repeated, in one of these."`
+	Endpoint string   `query:"endpoint" maxLength:"256" doc:"Only to this endpoint, by name or id."`
+	Tenant   string   `query:"tenant" maxLength:"256" doc:"Only of this tenant."`
+	Type     string   `query:"type" maxLength:"256" doc:"Only of this event type."`
+	Event    string   `query:"event" format:"uuid" doc:"Only of this event."`
+	Since    string   `query:"since" maxLength:"40" doc:"Only of events committed within this duration, such as 1h30m."`
+	From     string   `query:"from" format:"date-time" maxLength:"40" doc:"Only of events committed at this time or later."`
+	Until    string   `query:"until" format:"date-time" maxLength:"40" doc:"Only of events committed before this time."`
 }
 
 type deliveryPage struct {
@@ -117,7 +119,10 @@ const maxSince = 100 * 365 * 24 * time.Hour
 
 // filter returns what the query asks for, or the problem of a field.
 func (in *deliveriesInput) filter() (f ledger.Filter, err error) {
-	f = ledger.Filter{State: ledger.State(in.State), Endpoint: in.Endpoint, Tenant: in.Tenant, Type: in.Type, Limit: in.Limit + 1} // one more: whether there is a next page
+	f = ledger.Filter{Endpoint: in.Endpoint, Tenant: in.Tenant, Type: in.Type, Limit: in.Limit + 1} // one more: whether there is a next page
+	for _, s := range in.State {
+		f.States = append(f.States, ledger.State(s))
+	}
 	for field, text := range map[string]string{"query.endpoint": in.Endpoint, "query.tenant": in.Tenant, "query.type": in.Type} {
 		if err := checkText(field, text); err != nil {
 			return f, err
@@ -133,7 +138,13 @@ func (in *deliveriesInput) filter() (f ledger.Filter, err error) {
 			return f, invalid("query.since", "is a positive duration such as 1h30m")
 		}
 	}
-	f.After, err = readDeliveryCursor(in.Cursor)
+	if f.From, err = parseTime("query.from", in.From); err != nil {
+		return f, err
+	}
+	if f.Until, err = parseTime("query.until", in.Until); err != nil {
+		return f, err
+	}
+	f.After, err = readPlaceCursor(deliveryList, in.Cursor)
 	return f, err
 }
 
@@ -149,7 +160,8 @@ func (a *API) listDeliveries(ctx context.Context, who *Caller, in *deliveriesInp
 	out := &deliveriesOutput{deliveryPage{Deliveries: []Delivery{}}}
 	if len(list) > in.Limit {
 		list = list[:in.Limit]
-		out.Body.Next = writeDeliveryCursor(&list[in.Limit-1])
+		last := &list[in.Limit-1]
+		out.Body.Next = writePlaceCursor(deliveryList, ledger.Cursor{CreatedAt: last.CreatedAt, ID: last.ID})
 	}
 	for i := range list {
 		out.Body.Deliveries = append(out.Body.Deliveries, deliveryOf(&list[i]))
@@ -182,13 +194,13 @@ func (a *API) showDelivery(ctx context.Context, who *Caller, in *deliveryPath) (
 	if !contents {
 		return out, nil
 	}
-	out.Body.Payload = excerpt(d.Payload)
+	out.Body.Payload = excerptOf(d.Payload, d.PayloadBytes)
 	if r := d.Request; r != nil {
-		body := r.Body
+		body, size := r.Body, d.BodyBytes
 		if body == nil {
-			body = d.Payload
+			body, size = d.Payload, d.PayloadBytes
 		}
-		out.Body.Request = &deliveryRequest{Method: r.Method, Headers: append([][2]string{}, r.Headers...), Body: excerpt(body)}
+		out.Body.Request = &deliveryRequest{Method: r.Method, Headers: append([][2]string{}, r.Headers...), Body: excerptOf(body, size)}
 	}
 	return out, nil
 }

@@ -26,7 +26,8 @@ type endpointStatus struct {
 	Failing       bool       `json:"failing" doc:"Whether first attempts are parked until one succeeds."`
 	Failures      int        `json:"failures" doc:"Failed attempts in a row."`
 	FailingSince  *time.Time `json:"failing_since,omitempty" doc:"When the first of them was made."`
-	Pending       int64      `json:"pending" doc:"Deliveries that are not final."`
+	Pending       int64      `json:"pending" doc:"Deliveries that are not final, counted up to 10,000."`
+	PendingMore   bool       `json:"pending_more,omitempty" doc:"Whether there are more than were counted."`
 	OldestPending *time.Time `json:"oldest_pending,omitempty" doc:"Commit time of the oldest one's event."`
 	NextDue       *time.Time `json:"next_due,omitempty" doc:"When the first of them may be sent; absent when none may."`
 }
@@ -149,7 +150,7 @@ func (a *API) listEndpoints(ctx context.Context, who *Caller, in *endpointsInput
 func statusOf(s *ledger.EndpointStatus) endpointStatus {
 	return endpointStatus{
 		ID: s.ID, Name: s.Name, Tenant: s.Tenant, URL: s.URL, Origin: s.Origin, State: string(s.State), By: s.By, Reason: s.Reason, Since: s.Since,
-		Failing: s.Failing, Failures: s.Failures, FailingSince: s.FailingSince, Pending: s.Pending, OldestPending: s.OldestPending, NextDue: s.NextDue,
+		Failing: s.Failing, Failures: s.Failures, FailingSince: s.FailingSince, Pending: s.Pending, PendingMore: s.PendingMore, OldestPending: s.OldestPending, NextDue: s.NextDue,
 	}
 }
 

@@ -26,13 +26,13 @@ const (
 )
 
 type liveInput struct {
-	State    string `query:"state" enum:"pending,sending,delivered,failed,skipped" doc:"Only in this state."`
-	Endpoint string `query:"endpoint" maxLength:"256" doc:"Only to this endpoint, by name or id."`
-	Tenant   string `query:"tenant" maxLength:"256" doc:"Only of this tenant."`
-	Type     string `query:"type" maxLength:"256" doc:"Only of this event type."`
-	Event    string `query:"event" format:"uuid" doc:"Only of this event."`
-	Limit    int    `query:"limit" minimum:"1" maximum:"100" default:"50" doc:"Watch so many deliveries, those of the newest events."`
-	For      string `query:"for" maxLength:"40" default:"10m" doc:"How long to go on, at most 10m; 0s for one look."`
+	State    []string `query:"state,explode" enum:"pending,sending,delivered,failed,skipped" doc:"Only in this state."`
+	Endpoint string   `query:"endpoint" maxLength:"256" doc:"Only to this endpoint, by name or id."`
+	Tenant   string   `query:"tenant" maxLength:"256" doc:"Only of this tenant."`
+	Type     string   `query:"type" maxLength:"256" doc:"Only of this event type."`
+	Event    string   `query:"event" format:"uuid" doc:"Only of this event."`
+	Limit    int      `query:"limit" minimum:"1" maximum:"100" default:"50" doc:"Watch so many deliveries, those of the newest events."`
+	For      string   `query:"for" maxLength:"40" default:"10m" doc:"How long to go on, at most 10m; 0s for one look."`
 }
 
 // liveDeliveries are those that are new or changed.

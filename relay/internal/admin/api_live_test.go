@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -92,7 +93,7 @@ func TestListenerGetsWhatIsNewOrChanged(t *testing.T) {
 			t.Errorf("logged %d times: %s", n, log.String())
 		}
 		for _, f := range c.asked {
-			if f.Limit != 7 || f.Endpoint != "erp" || f.State != ledger.Failed {
+			if f.Limit != 7 || f.Endpoint != "erp" || !slices.Equal(f.States, []ledger.State{ledger.Failed}) {
 				t.Errorf("asked for %+v", f)
 			}
 		}

@@ -29,6 +29,7 @@ const (
 	endpointList = 'e' // then the endpoint's name, NUL and id
 	eventList    = 't' // then the event's type
 	auditList    = 'a' // then the entry's id
+	replayList   = 'r' // then microseconds since 1970 and the replay's id
 )
 
 func badCursor() error { return invalid("query.cursor", "is no next of a page of this list") }
@@ -52,13 +53,14 @@ func readCursor(list byte, cursor string) (string, error) {
 // lastMicrosecond is the last of the year 9999, since 1970.
 const lastMicrosecond = 253402300799999999
 
-func writeDeliveryCursor(d *ledger.Delivery) string {
-	place := binary.BigEndian.AppendUint64(nil, uint64(d.CreatedAt.UnixMicro()))
-	return writeCursor(deliveryList, string(append(place, d.ID[:]...)))
+// writePlaceCursor returns the cursor of a list that is ordered by time and id.
+func writePlaceCursor(list byte, c ledger.Cursor) string {
+	place := binary.BigEndian.AppendUint64(nil, uint64(c.CreatedAt.UnixMicro()))
+	return writeCursor(list, string(append(place, c.ID[:]...)))
 }
 
-func readDeliveryCursor(cursor string) (c ledger.Cursor, err error) {
-	place, err := readCursor(deliveryList, cursor)
+func readPlaceCursor(list byte, cursor string) (c ledger.Cursor, err error) {
+	place, err := readCursor(list, cursor)
 	if err != nil || place == "" {
 		return c, err
 	}
@@ -126,10 +128,26 @@ func checkTime(field string, at time.Time) error {
 	return nil
 }
 
+// parseTime returns the time that text, as in RFC 3339, is: zero for "".
+func parseTime(field, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil || at.Year() < 1 || at.Year() > 9999 {
+		return time.Time{}, invalid(field, "is a time such as 2026-05-22T09:30:00Z")
+	}
+	return at, nil
+}
+
 // excerpt returns the beginning of a text that may be long, or no text.
-func excerpt(b []byte) string {
+func excerpt(b []byte) string { return excerptOf(b, int64(len(b))) }
+
+// excerptOf is excerpt of a text of size bytes, of which b is all or the
+// beginning.
+func excerptOf(b []byte, size int64) string {
 	if len(b) > maxText {
-		return strings.ToValidUTF8(string(b[:maxText]), "") + fmt.Sprintf("… (%d bytes)", len(b))
+		return strings.ToValidUTF8(string(b[:maxText]), "") + fmt.Sprintf("… (%d bytes)", max(size, int64(len(b))))
 	}
 	return string(b)
 }

@@ -93,6 +93,30 @@ func (f *fakeControl) Once(ctx context.Context, _ *Caller, _ OnceRequest, do fun
 	return do(ctx)
 }
 
+func (f *fakeControl) PreviewReplay(context.Context, *Caller, ledger.ReplayRequest) (*ledger.ReplayPreview, error) {
+	return &ledger.ReplayPreview{}, f.err
+}
+
+func (f *fakeControl) StartReplay(context.Context, *Caller, ledger.ReplayRequest) (*ledger.Replay, error) {
+	return &ledger.Replay{}, f.err
+}
+
+func (f *fakeControl) Replays(context.Context, *Caller, int, ledger.Cursor) ([]ledger.Replay, error) {
+	return nil, f.err
+}
+
+func (f *fakeControl) Replay(context.Context, *Caller, uuid.UUID) (*ledger.Replay, error) {
+	return &ledger.Replay{}, f.err
+}
+
+func (f *fakeControl) CancelReplay(context.Context, *Caller, uuid.UUID) (*ledger.Replay, error) {
+	return &ledger.Replay{}, f.err
+}
+
+func (f *fakeControl) Stats(context.Context, *Caller, ledger.StatsQuery) (*Stats, error) {
+	return &Stats{}, f.err
+}
+
 func (f *fakeControl) Catalogue() []EventType { return nil }
 
 const (
@@ -411,18 +435,18 @@ func TestPagesOfANamedListAreTheWholeList(t *testing.T) {
 }
 
 func FuzzDeliveryCursor(f *testing.F) {
-	f.Add(writeDeliveryCursor(&ledger.Delivery{CreatedAt: time.Unix(1, 0), ID: uuid.New()}))
+	f.Add(writePlaceCursor(deliveryList, ledger.Cursor{CreatedAt: time.Unix(1, 0), ID: uuid.New()}))
 	f.Add("")
 	f.Add(base64.RawURLEncoding.EncodeToString([]byte("d")))
 	f.Fuzz(func(t *testing.T, text string) {
-		c, err := readDeliveryCursor(text)
+		c, err := readPlaceCursor(deliveryList, text)
 		if err != nil || text == "" {
 			return
 		}
 		if year := c.CreatedAt.UTC().Year(); year < 1970 || year > 9999 {
 			t.Errorf("%q is of %s", text, c.CreatedAt)
 		}
-		if again := writeDeliveryCursor(&ledger.Delivery{CreatedAt: c.CreatedAt, ID: c.ID}); again != text {
+		if again := writePlaceCursor(deliveryList, ledger.Cursor{CreatedAt: c.CreatedAt, ID: c.ID}); again != text {
 			t.Errorf("%q is written as %q", text, again)
 		}
 	})

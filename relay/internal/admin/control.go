@@ -17,6 +17,8 @@ type Control interface {
 	DefinitionControl
 	DeliveryControl
 	AuditControl
+	ReplayControl
+	StatsControl
 	Catalogue() []EventType
 	// Once calls do for the first request with a key, and answers those that
 	// follow within a day with what it returned. The same key with another request
@@ -52,4 +54,22 @@ type AuditControl interface {
 	// Audit returns the entries that match f, the newest first. A tenant is not
 	// told who of the host's people did something, nor from where.
 	Audit(ctx context.Context, who *Caller, f ledger.AuditFilter) ([]ledger.AuditEntry, error)
+}
+
+// ReplayControl is Control's part for making many deliveries again, which the
+// active relay does over time.
+type ReplayControl interface {
+	PreviewReplay(ctx context.Context, who *Caller, r ledger.ReplayRequest) (*ledger.ReplayPreview, error)
+	StartReplay(ctx context.Context, who *Caller, r ledger.ReplayRequest) (*ledger.Replay, error)
+	// Replays returns the newest first, those after before.
+	Replays(ctx context.Context, who *Caller, limit int, before ledger.Cursor) ([]ledger.Replay, error)
+	// Replay returns ledger.ErrUnknownReplay for one that there is not.
+	Replay(ctx context.Context, who *Caller, id uuid.UUID) (*ledger.Replay, error)
+	// CancelReplay leaves one that is over as it is.
+	CancelReplay(ctx context.Context, who *Caller, id uuid.UUID) (*ledger.Replay, error)
+}
+
+// StatsControl is Control's part for figures over time.
+type StatsControl interface {
+	Stats(ctx context.Context, who *Caller, q ledger.StatsQuery) (*Stats, error)
 }

@@ -47,6 +47,7 @@ type Snapshot struct {
 // Metrics counts what the relay does. It is safe for concurrent use.
 type Metrics struct {
 	registry  *prometheus.Registry
+	events    prometheus.Counter
 	attempts  *prometheus.CounterVec
 	finished  *prometheus.CounterVec
 	delivered prometheus.Histogram
@@ -59,6 +60,9 @@ type Metrics struct {
 func NewMetrics(version string, snapshot func() Snapshot) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
+		events: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "posthorn_events_total", Help: "Events read from the stream, those that match no endpoint and those that are read again after a restart too.",
+		}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "posthorn_attempts_total", Help: "Delivery attempts, by endpoint and what came of them: delivered, rejected (an answer other than 2xx) or failed (no answer).",
 		}, []string{"endpoint", "outcome"}),
@@ -67,7 +71,7 @@ func NewMetrics(version string, snapshot func() Snapshot) *Metrics {
 		}, []string{"endpoint", "state"}),
 		delivered: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "posthorn_delivery_seconds", Help: "Time from an event's commit to its delivery, retries included.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200, 86400},
+			Buckets: latencyBuckets(),
 		}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "posthorn_config_reloads_total", Help: "Configurations that the running relay was to change to, by outcome: applied, unchanged or refused.",
@@ -84,10 +88,13 @@ func NewMetrics(version string, snapshot func() Snapshot) *Metrics {
 		Name: "posthorn_build_info", Help: "Always 1; the version is a label.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
-	m.registry.MustRegister(info, m.attempts, m.finished, m.delivered, m.reloads, m.reloaded, m.own, &gauges{snapshot: snapshot},
+	m.registry.MustRegister(info, m.events, m.attempts, m.finished, m.delivered, m.reloads, m.reloaded, m.own, &gauges{snapshot: snapshot},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
+
+// Event counts one event that was read from the stream.
+func (m *Metrics) Event() { m.events.Inc() }
 
 // Attempts returns what counts one attempt.
 func (m *Metrics) Attempts(endpoint, outcome string) (count func()) {

@@ -113,6 +113,23 @@ func TestResumedEndpointThatFailedBeforeHasNotRecovered(t *testing.T) {
 	})
 }
 
+func TestEndpointOfAnotherAddressHasNotRecovered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ep := testEndpoint(t, func(ep *Endpoint) { ep.Concurrency = 1 })
+		r := newReceiver(503)
+		b, o := newToldBench(t, ep, ledger.Standing{}, r)
+		b.offer(t.Context(), 20, noKey)
+		eventually(t, time.Minute, o.are(TurnFailing))
+		r.set(200)
+		b.update(t, at(t, "http://elsewhere.test/hook", func(*Endpoint) {}))
+		eventually(t, time.Hour, func() bool { return b.ledger.finished() == 20 })
+		if diff := cmp.Diff([]Turn{TurnFailing}, o.turns()); diff != "" {
+			t.Errorf("told (-want +got):\n%s", diff)
+		}
+		b.stop()
+	})
+}
+
 // TestNewsThatGoToTheEndpointTheyAreAboutDoNotMultiply has an endpoint that
 // gets the news of itself and turns whenever that makes most of them.
 func TestNewsThatGoToTheEndpointTheyAreAboutDoNotMultiply(t *testing.T) {

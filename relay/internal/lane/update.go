@@ -85,7 +85,7 @@ func (l *lane) adopt(ctx context.Context, ep *Endpoint, standings map[uuid.UUID]
 		l.limiter = ep.limiter()
 	}
 	if before.URL.String() != ep.URL.String() { // failures at another address say nothing of the new one
-		l.health = health{dirty: true}
+		l.health, l.told.failing = health{dirty: true}, false
 	}
 	switch {
 	case !l.open():

@@ -26,8 +26,28 @@ func BenchmarkWrite(b *testing.B) {
 	}
 }
 
-func benchmarkWrite(b *testing.B, state State, size int) {
+// BenchmarkWriteForLists is what the indexes of lists cost a success: in turns
+// with the table as it is, without them, and with one that a list by endpoint
+// could be read from in its order.
+func BenchmarkWriteForLists(b *testing.B) {
+	const without = `DROP INDEX posthorn.deliveries_ids, posthorn.deliveries_kinds, posthorn.deliveries_unsent`
+	for round := range 3 {
+		for name, change := range map[string][]string{
+			"indexed": nil, "without": {without}, "btree": {without, `CREATE INDEX ON posthorn.deliveries (endpoint_id, created_at)`},
+		} {
+			b.Run(fmt.Sprintf("%s/%d", name, round), func(b *testing.B) { benchmarkWrite(b, Delivered, 1000, change...) })
+		}
+	}
+}
+
+// benchmarkWrite writes batches of so many records after it changed the schema.
+func benchmarkWrite(b *testing.B, state State, size int, change ...string) {
 	pool := open(b)
+	for _, sql := range change {
+		if _, err := pool.Exec(b.Context(), sql); err != nil {
+			b.Fatal(err)
+		}
+	}
 	l := acquire(b, pool)
 	watcher, err := pgx.Connect(b.Context(), pool.Config().ConnString())
 	if err != nil {
@@ -97,6 +117,12 @@ func benchmarkWrite(b *testing.B, state State, size int) {
 	b.ReportMetric(float64(used.Nanoseconds())/records, "server-ns/record")
 	b.ReportMetric(float64(decoding.Nanoseconds())/records, "decode-ns/record")
 	b.ReportMetric(float64(bytes)/records, "wal-B/record")
+	wal, began := walPosition(b, watcher), time.Now()
+	if err := l.Summarize(b.Context()); err != nil { // what the session does each minute
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(time.Since(began).Nanoseconds())/records, "summary-ns/record")
+	b.ReportMetric(float64(walPosition(b, watcher)-wal)/records, "summary-wal-B/record")
 }
 
 // processCPU returns what the process took of the CPU, in steps of 10 ms.

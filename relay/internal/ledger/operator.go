@@ -9,13 +9,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/posthorn/posthorn/relay/internal/event"
 )
-
-// ErrUnknownDelivery reports that no delivery of that id stands in the ledger.
-var ErrUnknownDelivery = errors.New("no such delivery")
 
 // RefusedError reports that nobody can do to a delivery what was asked for as
 // it stands, and why, without fault of the database. Test for it with errors.As.
@@ -25,150 +21,6 @@ func (e *RefusedError) Error() string { return e.Why }
 
 // Refused returns a *RefusedError.
 func Refused(format string, args ...any) error { return &RefusedError{fmt.Sprintf(format, args...)} }
-
-// Filter says which deliveries List returns. A zero field matches all.
-type Filter struct {
-	State    State
-	Endpoint string // name or id
-	Tenant   string
-	Type     string
-	Event    uuid.UUID
-	Since    time.Duration // committed within so long
-	Scope    string        // of an endpoint and an event of this tenant: all that a tenant may see
-	Limit    int           // at most so many, the newest first
-	After    Cursor        // those that a list has after this one
-}
-
-// Cursor is where a delivery stands in lists: the newest event's stand first,
-// and of one moment those with the highest ids.
-type Cursor struct {
-	CreatedAt time.Time // commit time of the event, whole microseconds
-	ID        uuid.UUID
-}
-
-// Delivery is a delivery as operators see it.
-type Delivery struct {
-	ID         uuid.UUID  `json:"id"`
-	State      State      `json:"state"`
-	Endpoint   string     `json:"endpoint"` // name
-	EndpointID uuid.UUID  `json:"endpoint_id"`
-	Event      uuid.UUID  `json:"event_id"`
-	Type       string     `json:"type"`
-	Tenant     string     `json:"tenant,omitempty"`
-	Key        string     `json:"key,omitempty"`
-	CreatedAt  time.Time  `json:"created_at"` // commit time of the event
-	Attempts   int        `json:"attempts"`
-	Status     int        `json:"status,omitempty"` // of the last attempt; 0 without an answer
-	Error      string     `json:"error,omitempty"`
-	Reason     string     `json:"reason,omitempty"` // why it is pending
-	DueAt      *time.Time `json:"due_at,omitempty"` // nil when final, and while an earlier event of its key is pending
-	FinishedAt *time.Time `json:"finished_at,omitempty"`
-}
-
-// Detail is all that the ledger holds of a delivery.
-type Detail struct {
-	Delivery
-	Request *Request  `json:"-"` // nil when it was not rendered or not kept
-	Payload []byte    `json:"-"` // nil when it was not kept
-	Tries   []Attempt `json:"-"` // the recorded attempts, in their order
-}
-
-// The two tables that deliveries stand in, with the same columns.
-const (
-	pendingColumns = `d.id, d.state, coalesce(e.name, ''), d.endpoint_id, d.event_id, d.type, coalesce(d.tenant, ''), coalesce(d.key, ''), d.created_at, d.attempts,
-  coalesce(d.status, 0), coalesce(d.error, ''), coalesce(d.reason, ''), nullif(d.due_at, 'infinity'), NULL::timestamptz`
-	finalColumns = `d.id, d.state, coalesce(e.name, ''), d.endpoint_id, d.event_id, d.type, coalesce(d.tenant, ''), coalesce(d.key, ''), d.created_at, d.attempts,
-  coalesce(d.status, 0), coalesce(d.error, ''), '', NULL::timestamptz, d.finished_at`
-	listConditions = `LEFT JOIN posthorn.endpoints e ON e.id = d.endpoint_id
-WHERE ($1 = '' OR d.state = $1) AND ($2 = '' OR e.name = $2 OR d.endpoint_id::text = $2) AND ($3 = '' OR d.tenant = $3) AND ($4 = '' OR d.type = $4)
-  AND ($5::uuid IS NULL OR d.event_id = $5) AND ($6::bigint = 0 OR d.created_at >= now() - $6 * interval '1 microsecond')
-  AND (d.created_at, d.id) < ($8, $9) AND ($10 = '' OR d.tenant = $10 AND e.tenant = $10)
-ORDER BY d.created_at DESC, d.id DESC LIMIT $7`
-	// sqlList reads the index of the primary key backwards from a place.
-	sqlList = `SELECT * FROM (
-  (SELECT ` + pendingColumns + ` FROM posthorn.pending d ` + listConditions + `) UNION ALL
-  (SELECT ` + finalColumns + ` FROM posthorn.deliveries d ` + listConditions + `)
-) AS l(id, state, endpoint, endpoint_id, event_id, type, tenant, key, created_at, attempts, status, error, reason, due_at, finished_at)
-ORDER BY created_at DESC, id DESC LIMIT $7`
-)
-
-// List returns the deliveries that match f, the newest event's first.
-func (l *Ledger) List(ctx context.Context, f Filter) ([]Delivery, error) {
-	var eventID *uuid.UUID
-	if f.Event != uuid.Nil {
-		eventID = &f.Event
-	}
-	after := pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}
-	if f.After != (Cursor{}) {
-		after = pgtype.Timestamptz{Time: f.After.CreatedAt, Valid: true}
-	}
-	rows, err := l.pool.Query(ctx, sqlList, string(f.State), f.Endpoint, f.Tenant, f.Type, eventID, microseconds(f.Since), f.Limit, after, f.After.ID, f.Scope)
-	if err != nil {
-		return nil, fmt.Errorf("list deliveries: %w", err)
-	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Delivery, error) {
-		var d Delivery
-		err := row.Scan(d.columns()...)
-		return d, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list deliveries: %w", err)
-	}
-	return list, nil
-}
-
-// columns returns where to scan pendingColumns and finalColumns to.
-func (d *Delivery) columns() []any {
-	return []any{&d.ID, &d.State, &d.Endpoint, &d.EndpointID, &d.Event, &d.Type, &d.Tenant, &d.Key, &d.CreatedAt, &d.Attempts,
-		&d.Status, &d.Error, &d.Reason, &d.DueAt, &d.FinishedAt}
-}
-
-const sqlShow = `SELECT ` + pendingColumns + `, d.request_method, d.request_headers, d.request_body, c.payload
-FROM posthorn.pending d LEFT JOIN posthorn.endpoints e ON e.id = d.endpoint_id LEFT JOIN posthorn.payloads c ON c.event_id = d.event_id WHERE d.id = $1
-UNION ALL
-SELECT ` + finalColumns + `, d.request_method, d.request_headers, d.request_body, d.payload
-FROM posthorn.deliveries d LEFT JOIN posthorn.endpoints e ON e.id = d.endpoint_id WHERE d.id = $1
-LIMIT 1`
-
-const sqlTries = `SELECT number, started_at, outcome, coalesce(status, 0), coalesce(error, ''), response,
-  coalesce(dns_us, 0), coalesce(connect_us, 0), coalesce(tls_us, 0), coalesce(first_byte_us, 0), total_us
-FROM posthorn.attempts WHERE created_at = $1 AND delivery_id = $2 ORDER BY number`
-
-// Show returns all that the ledger holds of a delivery, or ErrUnknownDelivery.
-func (l *Ledger) Show(ctx context.Context, id uuid.UUID) (*Detail, error) {
-	var (
-		d             Detail
-		method        *string
-		headers, body []byte
-	)
-	err := l.pool.QueryRow(ctx, sqlShow, id).Scan(append(d.columns(), &method, &headers, &body, &d.Payload)...)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, fmt.Errorf("delivery %s: %w", id, ErrUnknownDelivery)
-	}
-	if err == nil {
-		d.Request, err = scanRequest(method, headers, body)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read delivery %s: %w", id, err)
-	}
-	rows, err := l.pool.Query(ctx, sqlTries, d.CreatedAt, id)
-	if err == nil {
-		d.Tries, err = pgx.CollectRows(rows, scanAttempt)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the attempts of delivery %s: %w", id, err)
-	}
-	return &d, nil
-}
-
-func scanAttempt(row pgx.CollectableRow) (a Attempt, err error) {
-	var us [5]int64
-	err = row.Scan(&a.Number, &a.StartedAt, &a.Outcome, &a.Status, &a.Error, &a.Response, &us[0], &us[1], &us[2], &us[3], &us[4])
-	for i, d := range []*time.Duration{&a.DNS, &a.Connect, &a.TLS, &a.FirstByte, &a.Total} {
-		*d = time.Duration(us[i]) * time.Microsecond
-	}
-	return a, err
-}
 
 // Original is what an event's deliveries are rendered from.
 type Original struct {
@@ -213,7 +65,7 @@ const sqlTouch = `UPDATE posthorn.endpoints SET updated_at = clock_timestamp() W
 // What takes long is read before the slot's row is locked, for which the running
 // relay's writer waits.
 func (l *Ledger) Retry(ctx context.Context, r Retry) (again bool, err error) {
-	f, err := l.finished(ctx, r)
+	f, err := l.finishedByID(ctx, r)
 	if err == nil {
 		err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) (err error) {
 			again, err = l.retry(ctx, tx, r, f)
@@ -277,9 +129,11 @@ func (r *Retry) takes(ctx context.Context, tx pgx.Tx, endpoint uuid.UUID) (order
 	return ordered, takesRetry(ctx, tx, endpoint)
 }
 
-// sqlFinished looks into all partitions: nothing is indexed by id alone.
+// sqlLocate looks into all partitions, see blooms.
+const sqlLocate = `SELECT created_at FROM posthorn.deliveries WHERE id = $1 AND NOT EXISTS (SELECT FROM posthorn.pending WHERE id = $1) LIMIT 1`
+
 const sqlFinished = `SELECT created_at, state, endpoint_id, event_id, type, coalesce(key, ''), request_method IS NULL, payload, headers, event_created_at,
-  coalesce(length(request_body), 0) FROM posthorn.deliveries WHERE id = $1 AND NOT EXISTS (SELECT FROM posthorn.pending WHERE id = $1)`
+  coalesce(length(request_body), 0) FROM posthorn.deliveries WHERE created_at = $1 AND id = $2`
 
 const sqlReopen = `INSERT INTO posthorn.pending (id, endpoint_id, event_id, type, tenant, key, key_hash, lsn, index, created_at, state, reason,
   attempts, due_at, epoch, bytes, request_method, request_headers, request_body, status, error)
@@ -299,11 +153,34 @@ type finished struct {
 	missing          error // why there is no payload
 }
 
+// locate returns the commit time of a final delivery's event, or pgx.ErrNoRows.
+func (l *Ledger) locate(ctx context.Context, id uuid.UUID) (at time.Time, err error) {
+	err = l.searching(ctx, func(s *searcher) error {
+		if err := s.use(ctx, blooms); err != nil {
+			return err
+		}
+		return s.tx.QueryRow(ctx, sqlLocate, id).Scan(&at)
+	})
+	return at, err
+}
+
+// finishedByID is finished for a delivery of which only the id is known.
+func (l *Ledger) finishedByID(ctx context.Context, r Retry) (*finished, error) {
+	at, err := l.locate(ctx, r.ID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l.finished(ctx, at, r.ID, r.Original)
+}
+
 // finished reads a final delivery; nil if there is none.
-func (l *Ledger) finished(ctx context.Context, r Retry) (*finished, error) {
+func (l *Ledger) finished(ctx context.Context, at time.Time, id uuid.UUID, original func(context.Context, uuid.UUID) (Original, error)) (*finished, error) {
 	var f finished
 	var eventCreated *time.Time
-	err := l.pool.QueryRow(ctx, sqlFinished, r.ID).
+	err := l.pool.QueryRow(ctx, sqlFinished, at, id).
 		Scan(&f.at, &f.state, &f.endpoint, &f.event.ID, &f.event.Type, &f.event.Key, &f.again, &f.payload, &f.headers, &eventCreated, &f.bytes)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
@@ -316,7 +193,7 @@ func (l *Ledger) finished(ctx context.Context, r Retry) (*finished, error) {
 	}
 	if f.payload == nil && f.event.Type != "" {
 		var o Original
-		o, f.missing = r.Original(ctx, f.event.ID)
+		o, f.missing = original(ctx, f.event.ID)
 		f.payload, f.headers, f.createdAt = o.Payload, o.Headers, o.CreatedAt
 	}
 	if f.createdAt.IsZero() {

@@ -62,6 +62,15 @@ func (l *Ledger) PreparePartitions(ctx context.Context) error {
 	return nil
 }
 
+// Summarize has the bloom indexes of lists know what was written since. Until
+// it was called lists read it as a whole.
+func (l *Ledger) Summarize(ctx context.Context) error {
+	if _, err := l.pool.Exec(ctx, `SELECT posthorn.summarize()`); err != nil {
+		return fmt.Errorf("fill in the indexes of lists: %w", err)
+	}
+	return nil
+}
+
 // DropPartitions removes the partitions whose deliveries are all older than
 // retention, but none that holds a delivery above the flushed position. It
 // returns the names of those removed.

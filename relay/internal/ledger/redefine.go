@@ -175,7 +175,12 @@ func (r *Redefinition) write(ctx context.Context, tx pgx.Tx, next *Redefined) (d
 	}
 	entry := Entry{
 		Action: r.Action, Subject: r.ID.String(), Tenant: next.Tenant, Detail: map[string]any{"name": next.Name, "revision": d.Revision},
-		Before: next.Before, After: next.After,
+	}
+	if next.Before != nil {
+		entry.Before = next.Before
+	}
+	if next.After != nil {
+		entry.After = next.After
 	}
 	if err = r.Actor.record(ctx, tx, entry); err != nil || !r.InStream {
 		return d, err

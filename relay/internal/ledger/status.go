@@ -23,7 +23,8 @@ type EndpointStatus struct {
 	Failing       bool          `json:"failing"`                  // its first attempts are parked
 	Failures      int           `json:"failures"`                 // failed attempts in a row
 	FailingSince  *time.Time    `json:"failing_since,omitempty"`  // the first of them; nil without
-	Pending       int64         `json:"pending"`                  // deliveries that are not final
+	Pending       int64         `json:"pending"`                  // deliveries that are not final, counted up to 10,000
+	PendingMore   bool          `json:"pending_more,omitempty"`   // there are more than were counted
 	OldestPending *time.Time    `json:"oldest_pending,omitempty"` // commit time of the oldest one's event; nil without
 	NextDue       *time.Time    `json:"next_due,omitempty"`       // when the first may be sent; nil when none may
 	Origin        string        `json:"origin"`                   // OfConfiguration or OfAPI
@@ -35,24 +36,37 @@ const (
 	OfAPI           = "api"
 )
 
+// Waiting returns how many are pending, for people: 10000+ where that is as far
+// as they were counted.
+func (s *EndpointStatus) Waiting() string {
+	if s.PendingMore {
+		return fmt.Sprintf("%d+", s.Pending)
+	}
+	return fmt.Sprint(s.Pending)
+}
+
 // Held reports whether the endpoint waits for somebody to resume it.
 func (s *EndpointStatus) Held() bool {
 	return s.State == Paused || s.State == Disabled && s.By != byConfiguration
 }
 
+// pendingCounted is how far what an endpoint has pending is counted.
+const pendingCounted = 10_000
+
+// sqlStatuses reads of what is pending what the indexes answer, so that a list
+// takes no longer when millions wait.
 const sqlStatuses = `SELECT e.id, e.name, coalesce(e.tenant, ''), e.url, e.state, e.state_by, coalesce(e.reason, ''), e.state_at,
-  e.failing, e.failures, e.failing_since, coalesce(p.rows, 0), p.oldest, p.next,
+  e.failing, e.failures, e.failing_since,
+  (SELECT count(*) FROM (SELECT FROM posthorn.pending p WHERE p.endpoint_id = e.id LIMIT $2 + 1) AS counted),
+  (SELECT p.created_at FROM posthorn.pending p WHERE p.endpoint_id = e.id ORDER BY p.created_at LIMIT 1),
+  (SELECT p.due_at FROM posthorn.pending p WHERE p.endpoint_id = e.id AND p.state = 'pending' AND p.due_at < 'infinity' ORDER BY p.due_at LIMIT 1),
   CASE WHEN EXISTS (SELECT FROM posthorn.definitions f WHERE f.id = e.id) THEN '` + OfAPI + `' ELSE '` + OfConfiguration + `' END
-FROM posthorn.endpoints e LEFT JOIN (
-  SELECT endpoint_id, count(*) AS rows, min(created_at) AS oldest, min(due_at) FILTER (WHERE state = 'pending' AND due_at < 'infinity') AS next
-  FROM posthorn.pending GROUP BY endpoint_id
-) p ON p.endpoint_id = e.id
-WHERE $1 OR e.state <> 'removed' ORDER BY e.name, e.id`
+FROM posthorn.endpoints e WHERE $1 OR e.state <> 'removed' ORDER BY e.name, e.id`
 
 // Endpoints returns the endpoints that stand in the ledger, by name, with what
 // they have pending; those that were removed too if removed is true.
 func (l *Ledger) Endpoints(ctx context.Context, removed bool) ([]EndpointStatus, error) {
-	rows, err := l.pool.Query(ctx, sqlStatuses, removed)
+	rows, err := l.pool.Query(ctx, sqlStatuses, removed, pendingCounted)
 	if err != nil {
 		return nil, fmt.Errorf("list endpoints: %w", err)
 	}
@@ -66,15 +80,16 @@ func (l *Ledger) Endpoints(ctx context.Context, removed bool) ([]EndpointStatus,
 func scanStatus(row pgx.CollectableRow) (s EndpointStatus, err error) {
 	err = row.Scan(&s.ID, &s.Name, &s.Tenant, &s.URL, &s.State, &s.By, &s.Reason, &s.Since,
 		&s.Failing, &s.Failures, &s.FailingSince, &s.Pending, &s.OldestPending, &s.NextDue, &s.Origin)
+	s.PendingMore, s.Pending = s.Pending > pendingCounted, min(s.Pending, pendingCounted)
 	return s, err
 }
 
-const sqlStatus = `SELECT * FROM (` + sqlStatuses + `) AS s WHERE s.id = $2`
+const sqlStatus = `SELECT * FROM (` + sqlStatuses + `) AS s WHERE s.id = $3`
 
 // EndpointStatus returns one endpoint of those that stand in the ledger, or
 // ErrUnknownEndpoint.
 func (l *Ledger) EndpointStatus(ctx context.Context, id uuid.UUID) (*EndpointStatus, error) {
-	rows, err := l.pool.Query(ctx, sqlStatus, true, id)
+	rows, err := l.pool.Query(ctx, sqlStatus, true, pendingCounted, id)
 	if err != nil {
 		return nil, fmt.Errorf("read endpoint %s: %w", id, err)
 	}

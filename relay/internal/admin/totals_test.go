@@ -1,0 +1,43 @@
+package admin
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/posthorn/posthorn/relay/internal/ledger"
+)
+
+func TestTotalsAreWhatWasCounted(t *testing.T) {
+	m := NewMetrics("test", func() Snapshot { return Snapshot{} })
+	m.Event()
+	m.Attempts("a", "delivered")()
+	m.Finals("a", ledger.Delivered)()
+	m.Delivered(3 * time.Millisecond)
+	before := m.Totals()
+	if d := m.Totals().Since(before); d != nil {
+		t.Errorf("since a moment ago: %+v", d)
+	}
+	m.Event()
+	m.Event()
+	m.Attempts("a", "delivered")()
+	m.Attempts("b", "failed")()
+	m.Attempts("b", "rejected")()
+	m.Finals("a", ledger.Delivered)()
+	m.Finals("b", ledger.Failed)()
+	m.Finals("c", ledger.Skipped)()
+	m.Delivered(time.Millisecond)
+	m.Delivered(1000 * time.Hour)
+	latency := make([]int64, len(ledger.LatencyBounds)+1)
+	latency[0], latency[len(latency)-1] = 1, 1
+	want := &Totals{
+		All: ledger.Count{Events: 2, Delivered: 1, Failed: 1, Attempts: 3, FailedAttempts: 2, Latency: latency},
+		Endpoints: map[string]ledger.Count{
+			"a": {Delivered: 1, Attempts: 1}, "b": {Failed: 1, Attempts: 2, FailedAttempts: 2},
+		},
+	}
+	if diff := cmp.Diff(want, m.Totals().Since(before)); diff != "" {
+		t.Errorf("differs (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,266 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// ErrUnknownReplay reports that there is no replay of that id.
+var ErrUnknownReplay = errors.New("no such replay")
+
+// The bounds of replays.
+const (
+	replayCounted = 100_000 // how far deliveries are counted
+	maxReplays    = 20      // that run at once
+	defaultRate   = 100     // deliveries a second
+	MaxReplayRate = 1000    // deliveries a second
+)
+
+// ReplayRequest says which deliveries are made again. A zero field matches all.
+type ReplayRequest struct {
+	States   []State   `json:"states,omitempty"`   // pending ones become due now
+	Endpoint string    `json:"endpoint,omitempty"` // name or id
+	Tenant   string    `json:"tenant,omitempty"`   // the event's
+	Type     string    `json:"type,omitempty"`
+	Event    uuid.UUID `json:"event,omitzero"`
+	From     time.Time `json:"from,omitzero"`    // committed at this time or later
+	Until    time.Time `json:"until,omitzero"`   // committed before; by default until the request
+	NewIDs   bool      `json:"new_ids,omitzero"` // copies under new ids, beside those that are
+	Rate     int       `json:"rate,omitempty"`   // deliveries a second; by default 100
+	Scope    string    `json:"scope,omitempty"`  // the tenant of the endpoints, and of the events
+}
+
+// ReplayPreview is how many deliveries a request is about, counted up to a
+// bound.
+type ReplayPreview struct {
+	Total     int64
+	More      bool            // there are more than were counted
+	Endpoints []EndpointCount // the most first
+}
+
+// EndpointCount is how many deliveries there are of an endpoint.
+type EndpointCount struct {
+	Endpoint string // name
+	Count    int64
+}
+
+// ReplayState is how far a replay is.
+type ReplayState string
+
+// The states of a replay.
+const (
+	ReplayRunning   ReplayState = "running"
+	ReplayDone      ReplayState = "done"
+	ReplayCancelled ReplayState = "cancelled"
+	ReplayFailed    ReplayState = "failed" // Error says why
+)
+
+// Replay is a job of the active relay's.
+type Replay struct {
+	ID         uuid.UUID
+	Request    ReplayRequest
+	State      ReplayState
+	Total      int64      // deliveries that it was about when it began, counted up to a bound
+	TotalMore  bool       // there are more than were counted
+	Done       int64      // deliveries that are pending again
+	Skipped    int64      // that could not be
+	At         *time.Time // commit time of the newest one that it has come to; nil before the first
+	CreatedAt  time.Time
+	CreatedBy  string
+	FinishedAt *time.Time
+	Error      string
+}
+
+// search returns what finds the request's deliveries.
+func (r *ReplayRequest) search(limit int) *search {
+	return &search{Filter: Filter{
+		States: r.States, Endpoint: r.Endpoint, Tenant: r.Tenant, Type: r.Type, Event: r.Event, From: r.From, Until: r.Until, Scope: r.Scope, Limit: limit,
+	}}
+}
+
+// PreviewReplay counts the deliveries that a request is about.
+func (l *Ledger) PreviewReplay(ctx context.Context, r ReplayRequest) (*ReplayPreview, error) {
+	var p ReplayPreview
+	err := l.searching(ctx, func(s *searcher) error {
+		c, err := s.count(ctx, r.search(replayCounted+1))
+		if err != nil {
+			return err
+		}
+		p.Total, p.More = int64(min(c.total, replayCounted)), c.total > replayCounted
+		p.Endpoints, err = s.byName(ctx, c)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count deliveries: %w", err)
+	}
+	return &p, nil
+}
+
+const sqlStartReplay = `INSERT INTO posthorn.replays (id, request, tenant, total, total_more, created_by)
+SELECT $1, $2, $3, $4, $5, $6 WHERE (SELECT count(*) FROM posthorn.replays WHERE state = 'running') < $7`
+
+// StartReplay makes a job of a request, which the active relay takes up. What
+// commits afterwards is not in it. It is a *RefusedError when too many run.
+func (l *Ledger) StartReplay(ctx context.Context, r ReplayRequest, actor Actor) (*Replay, error) {
+	p, err := l.PreviewReplay(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	id := uuid.New()
+	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
+		if r.Until.IsZero() {
+			if err := tx.QueryRow(ctx, `SELECT now()`).Scan(&r.Until); err != nil {
+				return err
+			}
+		}
+		if r.Rate == 0 {
+			r.Rate = defaultRate
+		}
+		text, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, sqlStartReplay, id, string(text), orNull(r.Scope), p.Total, p.More, actor.Name, maxReplays)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return Refused("%d replays run already: wait, or cancel one", maxReplays)
+		}
+		return actor.record(ctx, tx, Entry{
+			Action: "replay.start", Subject: id.String(), Tenant: r.Scope, Detail: map[string]any{"request": json.RawMessage(text), "deliveries": p.Total, "more": p.More},
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start a replay: %w", err)
+	}
+	return l.Replay(ctx, id, r.Scope)
+}
+
+const (
+	replayColumns = `SELECT id, request, state, total, total_more, done, skipped, at, at_id, created_at, created_by, finished_at, coalesce(error, '') FROM posthorn.replays `
+	sqlReplay     = replayColumns + `WHERE id = $1 AND ($2 = '' OR tenant = $2)`
+	sqlReplays    = replayColumns + `WHERE ($1 = '' OR tenant = $1) AND (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $4`
+	sqlRunning    = replayColumns + `WHERE state = 'running' ORDER BY created_at, id`
+)
+
+func scanReplay(row pgx.CollectableRow) (r Replay, err error) {
+	_, err = scanReplayAt(row, &r)
+	return r, err
+}
+
+// scanReplayAt returns where the replay stands, too.
+func scanReplayAt(row pgx.Row, r *Replay) (at Cursor, err error) {
+	var id *uuid.UUID
+	var request []byte
+	err = row.Scan(&r.ID, &request, &r.State, &r.Total, &r.TotalMore, &r.Done, &r.Skipped, &r.At, &id, &r.CreatedAt, &r.CreatedBy, &r.FinishedAt, &r.Error)
+	if err != nil {
+		return at, err
+	}
+	if r.At != nil && id != nil {
+		at = Cursor{CreatedAt: *r.At, ID: *id}
+	}
+	if err := json.Unmarshal(request, &r.Request); err != nil {
+		return at, fmt.Errorf("decode the request of replay %s: %w", r.ID, err)
+	}
+	return at, nil
+}
+
+// replayAt returns a replay and the last delivery that it came to.
+func (l *Ledger) replayAt(ctx context.Context, id uuid.UUID) (*Replay, Cursor, error) {
+	var r Replay
+	at, err := scanReplayAt(l.pool.QueryRow(ctx, sqlReplay, id, ""), &r)
+	return &r, at, err
+}
+
+// Replay returns a replay, or ErrUnknownReplay. A scope lets it be one of that
+// tenant's only.
+func (l *Ledger) Replay(ctx context.Context, id uuid.UUID, scope string) (*Replay, error) {
+	var r Replay
+	_, err := scanReplayAt(l.pool.QueryRow(ctx, sqlReplay, id, scope), &r)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrUnknownReplay
+	}
+	if err != nil {
+		return nil, fmt.Errorf("replay %s: %w", id, err)
+	}
+	return &r, nil
+}
+
+// Replays returns replays, the newest first: those that a list has after before,
+// at most limit of them, and of a tenant's only with a scope.
+func (l *Ledger) Replays(ctx context.Context, limit int, before Cursor, scope string) ([]Replay, error) {
+	at := pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}
+	if before != (Cursor{}) {
+		at = pgtype.Timestamptz{Time: before.CreatedAt, Valid: true}
+	}
+	rows, err := l.pool.Query(ctx, sqlReplays, scope, at, before.ID, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list replays: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, scanReplay)
+	if err != nil {
+		return nil, fmt.Errorf("list replays: %w", err)
+	}
+	return list, nil
+}
+
+// RunningReplays returns the replays that are not over, the oldest first.
+func (l *Ledger) RunningReplays(ctx context.Context) ([]Replay, error) {
+	rows, err := l.pool.Query(ctx, sqlRunning)
+	if err != nil {
+		return nil, fmt.Errorf("look for replays: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, scanReplay)
+	if err != nil {
+		return nil, fmt.Errorf("look for replays: %w", err)
+	}
+	return list, nil
+}
+
+const sqlCancelReplay = `UPDATE posthorn.replays SET state = 'cancelled', finished_at = clock_timestamp() WHERE id = $1 AND state = 'running' AND ($2 = '' OR tenant = $2)`
+
+// CancelReplay ends a replay where it is. One that is over stays as it is. It
+// returns ErrUnknownReplay, also for one of another scope.
+func (l *Ledger) CancelReplay(ctx context.Context, id uuid.UUID, scope string, actor Actor) (*Replay, error) {
+	err := pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, sqlCancelReplay, id, scope)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		return actor.record(ctx, tx, Entry{Action: "replay.cancel", Subject: id.String(), Tenant: scope})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cancel replay %s: %w", id, err)
+	}
+	return l.Replay(ctx, id, scope)
+}
+
+const sqlReplayFailed = `UPDATE posthorn.replays SET error = $2,
+  state = CASE WHEN $3 THEN 'failed' ELSE state END, finished_at = CASE WHEN $3 THEN clock_timestamp() END WHERE id = $1 AND state = 'running'
+  AND EXISTS (SELECT FROM posthorn.relay WHERE slot = $4 AND epoch = $5)`
+
+// ReplayFailed records why a replay does not go on: for good where Postgres
+// refuses its data, else until a later step.
+func (l *Ledger) ReplayFailed(ctx context.Context, id uuid.UUID, why error) error {
+	if _, err := l.pool.Exec(ctx, sqlReplayFailed, id, clean(why.Error(), errorLimit), refusedForData(why), l.slot, l.epoch.Load()); err != nil {
+		return fmt.Errorf("record why replay %s does not go on: %w", id, err)
+	}
+	return nil
+}
+
+// ForgetReplays removes the replays that ended longer than retention ago.
+func (l *Ledger) ForgetReplays(ctx context.Context, retention time.Duration) error {
+	_, err := l.pool.Exec(ctx, `DELETE FROM posthorn.replays WHERE finished_at < now() - $1 * interval '1 microsecond'`, microseconds(retention))
+	if err != nil {
+		return fmt.Errorf("remove old replays: %w", err)
+	}
+	return nil
+}

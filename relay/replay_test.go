@@ -1,0 +1,87 @@
+package relay
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// waitReplay returns a replay once it is over.
+func (c *apiClient) waitReplay(t *testing.T, id string) (r struct {
+	State         string
+	Total         int
+	Done, Skipped int
+	Request       struct{ Until string }
+}) {
+	t.Helper()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+		c.must(t, "viewer", "GET", "/api/v1/replays/"+id, "", &r)
+		if r.State != "running" {
+			return r
+		}
+		<-ticker.C
+	}
+	t.Fatalf("it is not over: %+v", r)
+	return r
+}
+
+func TestReplaysMakeDeliveriesAgain(t *testing.T) {
+	db := newDatabase(t)
+	c := db.runAPI(t, fmt.Sprintf(apiEndpoints, echo(t)))
+	db.script(t, `INSERT INTO posthorn.outbox (type, payload) SELECT 'pr.made', json_build_object('n', n) FROM generate_series(1, 5) n;`)
+	before := c.waitDeliveries(t, "state=delivered&endpoint=erp", 5)
+	c.waitDeliveries(t, "state=pending&endpoint=ill", 5)
+
+	var counted struct {
+		Preview struct{ Total int }
+	}
+	c.must(t, "operator", "POST", "/api/v1/deliveries/retry", `{"type": "pr.made", "states": ["delivered"], "preview": true}`, &counted)
+	if counted.Preview.Total != 5 {
+		t.Errorf("the preview counts %d", counted.Preview.Total)
+	}
+	var started struct{ ID string }
+	c.must(t, "operator", "POST", "/api/v1/replays", `{"type": "pr.made", "rate": 1000}`, &started)
+	if r := c.waitReplay(t, started.ID); r.State != "done" || r.Total != 5 || r.Done != 5 || r.Request.Until == "" {
+		t.Errorf("in the end %+v", r)
+	}
+	twice := func() bool {
+		again := c.waitDeliveries(t, "endpoint=erp", 5)
+		for i := range again {
+			if again[i].ID != before[i].ID {
+				t.Fatalf("%s stands where %s stood", again[i].ID, before[i].ID)
+			}
+			if again[i].State != "delivered" || again[i].Attempts != 2 {
+				return false
+			}
+		}
+		return true
+	}
+	for deadline := time.Now().Add(30 * time.Second); !twice(); {
+		if time.Now().After(deadline) {
+			t.Fatal("they are not delivered again")
+		}
+	}
+
+	c.must(t, "operator", "POST", "/api/v1/replays", `{"endpoint": "erp", "new_ids": true, "rate": 1000}`, &started)
+	if r := c.waitReplay(t, started.ID); r.State != "done" || r.Done != 5 {
+		t.Errorf("under new ids %+v", r)
+	}
+	ids := make(map[uuid.UUID]bool)
+	for _, d := range c.waitDeliveries(t, "endpoint=erp&state=delivered", 10) {
+		ids[d.ID] = true
+	}
+	if len(ids) != 10 {
+		t.Errorf("%d ids", len(ids))
+	}
+
+	c.must(t, "operator", "POST", "/api/v1/endpoints/ill/pause", "", &struct{}{})
+	var retried struct{ Replay struct{ ID string } }
+	c.must(t, "operator", "POST", "/api/v1/deliveries/retry", `{"endpoint": "ill", "states": ["pending"]}`, &retried)
+	if r := c.waitReplay(t, retried.Replay.ID); r.State != "done" || r.Done != 0 || r.Skipped != 5 {
+		t.Errorf("to a paused endpoint %+v", r)
+	}
+}

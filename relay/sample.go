@@ -1,0 +1,81 @@
+package relay
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/posthorn/posthorn/relay/internal/admin"
+	"github.com/posthorn/posthorn/relay/internal/event"
+	"github.com/posthorn/posthorn/relay/internal/ledger"
+	"github.com/posthorn/posthorn/relay/internal/route"
+)
+
+// countedSink counts the events that the router takes.
+type countedSink struct {
+	*route.Router
+	metrics *admin.Metrics
+}
+
+// Offer implements tail.Sink.
+func (c countedSink) Offer(e *event.Event) bool {
+	taken := c.Router.Offer(e)
+	if taken {
+		c.metrics.Event()
+	}
+	return taken
+}
+
+// manySampled is at how many endpoints something may happen in SpanMiddle for
+// their samples of that length to be kept: longer ones always are.
+const manySampled = 1000
+
+// lastSample is how long the samples may take that are kept at the end.
+const lastSample = time.Second
+
+// span is what is sampled in one length.
+type span struct {
+	length time.Duration
+	began  time.Time
+	before *admin.Totals // at its beginning
+}
+
+// sample keeps what was counted since begin, over and over, and at the end of the
+// session. It reads the counters that there are for metrics: nothing is counted
+// for it.
+func (s *session) sample(ctx context.Context, begin *admin.Totals) error {
+	spans := []*span{{length: ledger.SpanShort}, {length: ledger.SpanMiddle}, {length: ledger.SpanLong}}
+	for _, p := range spans {
+		p.began, p.before = time.Now(), begin
+	}
+	for pause(ctx, ledger.SpanShort) == nil {
+		s.takeSamples(ctx, spans, false)
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSample)
+	defer cancel()
+	s.takeSamples(last, spans, true)
+	return nil
+}
+
+// takeSamples keeps the samples of the spans that are over, or of all.
+func (s *session) takeSamples(ctx context.Context, spans []*span, all bool) {
+	totals, now := s.relay.metrics.Totals(), time.Now()
+	for _, p := range spans {
+		took := now.Sub(p.began)
+		if took < p.length-time.Second && !all {
+			continue
+		}
+		counted := totals.Since(p.before)
+		p.began, p.before = now, totals
+		if counted == nil {
+			continue
+		}
+		sample := &ledger.Sample{Span: p.length, Took: took, All: counted.All}
+		if p.length == ledger.SpanLong || p.length == ledger.SpanMiddle && len(counted.Endpoints) <= manySampled {
+			sample.Endpoints = counted.Endpoints
+		}
+		if err := s.ledger.Record(ctx, sample); err != nil && ctx.Err() == nil {
+			s.relay.logger.LogAttrs(ctx, slog.LevelWarn, "stats could not be kept", slog.Any("err", err))
+		}
+	}
+}
