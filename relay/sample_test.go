@@ -33,17 +33,15 @@ func TestStatsOutliveTheRelay(t *testing.T) {
 	}
 	hour := "from=" + url.QueryEscape(began.Add(-30*time.Minute).Format(time.RFC3339)) + "&until=" + url.QueryEscape(began.Add(30*time.Minute).Format(time.RFC3339))
 	for query, want := range map[string]string{
-		hour + "&step=10s": "true 5 true", hour + "&step=5m": "true 5 true", hour + "&step=20m": "true 5 true", hour + "&endpoint=erp": "false 5 false", hour + "&endpoint=a+b%2Fc": "false 0 false",
+		hour + "&step=10s": "5 5 true", hour + "&step=5m": "5 5 true", hour + "&step=20m": "5 5 true", hour + "&endpoint=erp": "0 5 false", hour + "&endpoint=a+b%2Fc": "0 0 false",
 	} {
 		c.must(t, "viewer", "GET", "/api/v1/stats?"+query, "", &of)
 		var events, delivered, failed int
 		for _, p := range of.Series {
 			events, delivered, failed = events+p.Events, delivered+p.Delivered, failed+p.FailedAttempts
 		}
-		if events == 6 { // with the relay's own, of the endpoint that fails
-			events--
-		}
-		if got := fmt.Sprint(events >= 5, delivered, failed > 0); got != want {
+		// Beside the five events there are the relay's own, about the endpoint that fails.
+		if got := fmt.Sprint(min(events, 5), delivered, failed > 0); got != want {
 			t.Errorf("%s: %s, not %s", query, got, want)
 		}
 		of.Series = nil
