@@ -12,15 +12,16 @@ import (
 type span struct {
 	Key  string
 	Name string
+	Last string // after "the last"
 	All  time.Duration
 	Step time.Duration
 }
 
 var spans = []span{
-	{"1h", "1 hour", time.Hour, time.Minute},
-	{"6h", "6 hours", 6 * time.Hour, 5 * time.Minute},
-	{"24h", "24 hours", 24 * time.Hour, 15 * time.Minute},
-	{"7d", "7 days", 7 * 24 * time.Hour, 2 * time.Hour},
+	{"1h", "1 hour", "hour", time.Hour, time.Minute},
+	{"6h", "6 hours", "6 hours", 6 * time.Hour, 5 * time.Minute},
+	{"24h", "24 hours", "24 hours", 24 * time.Hour, 15 * time.Minute},
+	{"7d", "7 days", "7 days", 7 * 24 * time.Hour, 2 * time.Hour},
 }
 
 // spanOf returns the span that a request asks for, or the one before all.
