@@ -22,7 +22,7 @@ type endpointBody struct {
 	Forecast []forecastTry
 	Jitter   string
 	Newest   []ledger.Delivery
-	Series   []Point
+	Series   []ledger.Point
 	Bars     *bars
 	Span     span
 	Spans    []span
@@ -71,7 +71,7 @@ func (d *Dashboard) endpointBody(q *request) (*endpointBody, error) {
 func (d *Dashboard) bodyOf(q *request, detail *admin.EndpointDetail) (*endpointBody, error) {
 	b := &endpointBody{EndpointDetail: detail, Health: healthOf(&detail.EndpointStatus), Span: spanOf(q), Spans: spans, Graces: graces, Own: detail.Origin == ledger.OfAPI}
 	var err error
-	if b.Newest, err = d.Control.List(q.Context(), q.who, Filter{Endpoint: detail.ID.String(), Limit: 10}); err != nil {
+	if b.Newest, err = d.Control.List(q.Context(), q.who, ledger.Filter{Endpoint: detail.ID.String(), Limit: 10}); err != nil {
 		return nil, err
 	}
 	stats, err := d.stats(q, detail.ID.String(), b.Span)
@@ -117,11 +117,11 @@ func shown(value json.RawMessage) string {
 	if json.Unmarshal(value, &v) != nil {
 		return excerpt(value)
 	}
-	return written(v, "\n")
+	return asText(v, "\n")
 }
 
-// written returns v, whose keys or items that are objects stand between.
-func written(v any, between string) string {
+// asText returns v, whose keys or items that are objects stand between.
+func asText(v any, between string) string {
 	switch v := v.(type) {
 	case nil:
 		return "none"
@@ -130,7 +130,7 @@ func written(v any, between string) string {
 	case map[string]any:
 		var parts []string
 		for _, key := range slices.Sorted(maps.Keys(v)) {
-			parts = append(parts, key+": "+written(v[key], ", "))
+			parts = append(parts, key+": "+asText(v[key], ", "))
 		}
 		return strings.Join(parts, between)
 	case []any:
@@ -143,7 +143,7 @@ func written(v any, between string) string {
 		}
 		var parts []string
 		for _, item := range v {
-			parts = append(parts, written(item, ", "))
+			parts = append(parts, asText(item, ", "))
 		}
 		return strings.Join(parts, separator)
 	}
@@ -237,7 +237,7 @@ func (d *Dashboard) drainEndpoint(q *request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := d.Control.StartReplay(q.Context(), q.who, ReplayRequest{States: []ledger.State{ledger.Pending}, Endpoint: detail.ID.String()})
+	r, err := d.Control.StartReplay(q.Context(), q.who, ledger.ReplayRequest{States: []ledger.State{ledger.Pending}, Endpoint: detail.ID.String()})
 	if err != nil {
 		return nil, err
 	}

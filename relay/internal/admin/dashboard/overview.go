@@ -12,15 +12,16 @@ import (
 type span struct {
 	Key  string
 	Name string
+	Last string // after "the last"
 	All  time.Duration
 	Step time.Duration
 }
 
 var spans = []span{
-	{"1h", "1 hour", time.Hour, time.Minute},
-	{"6h", "6 hours", 6 * time.Hour, 5 * time.Minute},
-	{"24h", "24 hours", 24 * time.Hour, 15 * time.Minute},
-	{"7d", "7 days", 7 * 24 * time.Hour, 2 * time.Hour},
+	{"1h", "1 hour", "hour", time.Hour, time.Minute},
+	{"6h", "6 hours", "6 hours", 6 * time.Hour, 5 * time.Minute},
+	{"24h", "24 hours", "24 hours", 24 * time.Hour, 15 * time.Minute},
+	{"7d", "7 days", "7 days", 7 * 24 * time.Hour, 2 * time.Hour},
 }
 
 // spanOf returns the span that a request asks for, or the one before all.
@@ -33,10 +34,20 @@ func spanOf(q *request) span {
 	return spans[0]
 }
 
-// stats returns those of an endpoint, "" for all, for the last so long.
-func (d *Dashboard) stats(q *request, endpoint string, s span) (*Stats, error) {
-	now := time.Now()
-	return d.Control.Stats(q.Context(), q.who, StatsQuery{From: now.Add(-s.All), Until: now, Step: s.Step, Endpoint: endpoint})
+// written is how long after a step's end its figures stand in the ledger: those
+// of one endpoint are written each minute.
+func written(endpoint string) time.Duration {
+	if endpoint == "" {
+		return 15 * time.Second
+	}
+	return 75 * time.Second
+}
+
+// stats returns those of an endpoint, "" for all, for the last so long, of steps
+// that are complete: others would look as if less had happened.
+func (d *Dashboard) stats(q *request, endpoint string, s span) (*admin.Stats, error) {
+	until := time.Now().Add(-written(endpoint)).Truncate(s.Step)
+	return d.Control.Stats(q.Context(), q.who, ledger.StatsQuery{From: until.Add(-s.All), Until: until, Step: s.Step, Endpoint: endpoint})
 }
 
 // home leads to the first page that the caller has.
@@ -46,7 +57,7 @@ func (d *Dashboard) home(q *request) (*answer, error) {
 
 // overviewBody is what the overview shows.
 type overviewBody struct {
-	*Stats
+	*admin.Stats
 	Stream  admin.Snapshot
 	Known   bool // the stream's numbers are this relay's
 	Trouble []ledger.EndpointStatus
@@ -84,7 +95,7 @@ func (d *Dashboard) overview(q *request) (*answer, error) {
 			o.Trouble = append(o.Trouble, all[i])
 		}
 	}
-	if o.Newest, err = d.Control.List(q.Context(), q.who, Filter{Limit: 8}); err != nil {
+	if o.Newest, err = d.Control.List(q.Context(), q.who, ledger.Filter{Limit: 8}); err != nil {
 		return nil, err
 	}
 	a := &answer{page: "overview", title: "Overview", section: "overview", body: o}
@@ -107,7 +118,7 @@ type series struct {
 	P99       []any     `json:"p99"`
 }
 
-func seriesOf(points []Point, step time.Duration) *series {
+func seriesOf(points []ledger.Point, step time.Duration) *series {
 	s := &series{At: []int64{}, Events: []float64{}, Delivered: []float64{}, Failed: []float64{}, Attempts: []float64{}, Missed: []float64{}, P50: []any{}, P95: []any{}, P99: []any{}}
 	ms := func(d time.Duration) any {
 		if d == 0 {
