@@ -47,7 +47,7 @@ func TestByro(t *testing.T) {
 	}
 	s.relay.delivery(event, s.endpoint, "failed", 7)
 	s.pausedBecause("a delivery exhausted its retry schedule (pause.on_exhausted)")
-	s.parks("pr.submitted", submitted)
+	s.parks("pr.submitted", submitted, 1)
 	s.resume()
 	s.arrives("pr.submitted")
 	s.open(failed)

@@ -40,7 +40,7 @@ func TestDanbyte(t *testing.T) {
 	s.b.see("The endpoint was saved.", "PUT", "device, site")
 	s.created()
 	s.testArrives()
-	s.wrongHost("http://10.1.2.3/danbyte", "failed", "No answer", "10.1.2.3 is a private address")
+	s.wrongHost("http://10.1.2.3/danbyte", "failed", "No answer", "address 10.1.2.3 is blocked: it is not a public address and egress.allow does not hold it")
 
 	q := s.delivers("device.update", device)
 	if want := `{"event": "update", "object": {"type": "device", "id": 412}, "data": ` + device + `}`; q.Body != want {
@@ -55,7 +55,9 @@ func TestDanbyte(t *testing.T) {
 	s.page()
 	s.b.see("enabled", "answered 500 Internal Server Error")
 	s.b.press("Send test") // its own result in place, while the receiver is broken
-	s.b.seeIn("#test-result", "HTTP 500", "no room for another site", "its own log says why")
+	s.b.seeIn("#test-result", "HTTP 500", "answered 500 Internal Server Error", "its own log says why")
+	s.b.press("What was sent and answered")
+	s.b.seeIn("#test-result", "no room for another site")
 	s.arrives("")
 	s.receiver.answers(http.StatusOK, "received")
 	s.open(failed)
@@ -65,7 +67,7 @@ func TestDanbyte(t *testing.T) {
 
 	s.page()
 	s.pause("the inventory moves house")
-	s.parks("device.create", device)
+	s.parks("device.create", device, 1)
 	s.resume()
 	s.arrives(device)
 	s.rotate()

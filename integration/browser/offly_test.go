@@ -37,8 +37,9 @@ func TestOffly(t *testing.T) {
 	plain := "http" + strings.TrimPrefix(s.url(), "https")
 	s.b.submit("Edit")
 	s.b.fill("URL", plain)
+	s.b.expect("status of 422")
 	s.b.submit("Save")
-	s.b.see("https")
+	s.b.see("must begin with https://, since egress.require_https is set")
 	s.b.submit("Cancel")
 	s.wrongHost(strings.Replace(s.url(), "127.0.0.1", "localhost", 1), "failed", "No answer", "certificate")
 
@@ -65,7 +66,7 @@ func TestOffly(t *testing.T) {
 
 	s.page()
 	s.pause("our calendar moves")
-	s.parks("user.created", `{"id":"usr_a1b2c3d4"}`)
+	s.parks("user.created", `{"id":"usr_a1b2c3d4"}`, 1)
 	s.resume()
 	s.arrives("user.created")
 	s.rotate()

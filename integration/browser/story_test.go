@@ -333,15 +333,14 @@ func (s *story) resume() {
 }
 
 // parks publishes an event while the endpoint is paused: it waits, and nothing
-// arrives.
-func (s *story) parks(eventType, payload string) uuid.UUID {
+// arrives. So many wait then.
+func (s *story) parks(eventType, payload string, waiting int) {
 	s.t.Helper()
 	event := s.publish(eventType, payload)
 	s.relay.delivery(event, s.endpoint, "pending", 0)
 	s.quiet()
 	s.page()
-	s.b.see("Waiting 1")
-	return event
+	s.b.see(fmt.Sprint("Waiting ", waiting))
 }
 
 // rotate makes another secret: for a day the receiver takes both.
