@@ -12,15 +12,16 @@ import (
 type span struct {
 	Key  string
 	Name string
+	Last string // after "the last"
 	All  time.Duration
 	Step time.Duration
 }
 
 var spans = []span{
-	{"1h", "1 hour", time.Hour, time.Minute},
-	{"6h", "6 hours", 6 * time.Hour, 5 * time.Minute},
-	{"24h", "24 hours", 24 * time.Hour, 15 * time.Minute},
-	{"7d", "7 days", 7 * 24 * time.Hour, 2 * time.Hour},
+	{"1h", "1 hour", "hour", time.Hour, time.Minute},
+	{"6h", "6 hours", "6 hours", 6 * time.Hour, 5 * time.Minute},
+	{"24h", "24 hours", "24 hours", 24 * time.Hour, 15 * time.Minute},
+	{"7d", "7 days", "7 days", 7 * 24 * time.Hour, 2 * time.Hour},
 }
 
 // spanOf returns the span that a request asks for, or the one before all.
@@ -33,10 +34,20 @@ func spanOf(q *request) span {
 	return spans[0]
 }
 
-// stats returns those of an endpoint, "" for all, for the last so long.
+// written is how long after a step's end its figures stand in the ledger: those
+// of one endpoint are written each minute.
+func written(endpoint string) time.Duration {
+	if endpoint == "" {
+		return 15 * time.Second
+	}
+	return 75 * time.Second
+}
+
+// stats returns those of an endpoint, "" for all, for the last so long, of steps
+// that are complete: others would look as if less had happened.
 func (d *Dashboard) stats(q *request, endpoint string, s span) (*admin.Stats, error) {
-	now := time.Now()
-	return d.Control.Stats(q.Context(), q.who, ledger.StatsQuery{From: now.Add(-s.All), Until: now, Step: s.Step, Endpoint: endpoint})
+	until := time.Now().Add(-written(endpoint)).Truncate(s.Step)
+	return d.Control.Stats(q.Context(), q.who, ledger.StatsQuery{From: until.Add(-s.All), Until: until, Step: s.Step, Endpoint: endpoint})
 }
 
 // home leads to the first page that the caller has.
