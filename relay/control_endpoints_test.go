@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/posthorn/posthorn/config"
 	"github.com/posthorn/posthorn/relay/httpsig"
@@ -526,4 +527,27 @@ func TestOperatorsOnTheSpotKnowEndpointsOfTheAPI(t *testing.T) {
 	}
 	wants(t, second(o.Pause(t.Context(), "made", "", testActor)), "no such endpoint")
 	wants(t, second(o.takesRetry(made.ID)), "nor made by the API")
+}
+
+// TestManyChangesAtOnceDoNotWaitForEachOtherForEver: they share few connections.
+func TestManyChangesAtOnceDoNotWaitForEachOtherForEver(t *testing.T) {
+	db := newDatabase(t)
+	c, _ := db.control(t, "")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var g errgroup.Group
+	for i := range 4 * controlConnections {
+		g.Go(func() error {
+			for n := range 3 {
+				document := fmt.Sprintf(`{"name": "made %d %d", "url": "https://made.example", "events": ["a"], "secret": ""}`, i, n)
+				if _, err := c.CreateEndpoint(ctx, &admin.Caller{Name: "ops", Role: admin.Admin, Via: "api"}, []byte(document)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
 }
