@@ -297,6 +297,32 @@ func (s *story) open(id uuid.UUID) {
 	s.b.visit(pages + "/deliveries/" + id.String())
 }
 
+// retriesAll has two deliveries fail and retries them together, by the filter
+// of the page of failed ones, whose preview counts them.
+func (s *story) retriesAll(eventType, payload string) {
+	s.t.Helper()
+	s.receiver.answers(http.StatusBadGateway, "away")
+	events := []uuid.UUID{s.publish(eventType, payload), s.publish(eventType, payload)}
+	for _, e := range events {
+		s.arrives("")
+		s.relay.delivery(e, s.endpoint, "failed", 1)
+	}
+	s.receiver.answers(http.StatusOK, "received")
+	s.b.submit("Failed")
+	s.b.fill("Endpoint", s.name)
+	s.b.submit("Search")
+	s.b.see("answered 502 Bad Gateway")
+	s.b.press("Retry all of these")
+	s.b.seeIn("#preview", "2 deliveries would be retried", s.name)
+	s.b.submit("Retry them")
+	s.b.see("done 100 %", "2 of 2 done")
+	for _, e := range events {
+		s.arrives("")
+		s.relay.delivery(e, s.endpoint, "delivered", 2)
+	}
+	s.did = append(s.did, s.actor+" replay.start")
+}
+
 // pausedBecause waits for the endpoint to be paused and sees the reason.
 func (s *story) pausedBecause(reason string) {
 	s.t.Helper()
@@ -320,6 +346,7 @@ func (s *story) pause(reason string) {
 	s.b.fill("Why", reason)
 	s.b.follow(func() { s.b.pressIn("details.pop form", "Pause") })
 	s.b.see("The endpoint is paused.", reason)
+	s.relay.logged(`"msg":"(endpoint paused)".*"reason":"` + reason) // the relay hears of it within a second
 	s.did = append(s.did, s.actor+" endpoint.pause")
 }
 
@@ -373,14 +400,7 @@ func (s *story) audited() {
 	s.t.Helper()
 	s.b.submit("Audit")
 	s.b.see("Who did what")
-	rows, err := eval[[][]string](s.b, `[...document.querySelectorAll("tbody tr")].map((row) => [1, 2].map((i) => row.cells[i].firstChild.textContent.trim()))`)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	var got []string
-	for _, row := range slices.Backward(rows) {
-		got = append(got, strings.Join(row, " "))
-	}
+	got := s.b.entries()
 	rest := got
 	for _, want := range s.did {
 		at := slices.Index(rest, want)
@@ -391,6 +411,17 @@ func (s *story) audited() {
 		rest = rest[at+1:]
 	}
 	s.b.lacks(s.secrets...)
+}
+
+// entries returns who did what by the audit's page, the oldest first.
+func (b *tab) entries() []string {
+	b.t.Helper()
+	rows, err := eval[[]string](b, `[...document.querySelectorAll("tbody tr")].map((row) => [1, 2].map((i) => row.cells[i].firstChild.textContent.trim()).join(" "))`)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	slices.Reverse(rows)
+	return rows
 }
 
 // viewer is shown the endpoint and a delivery, but nothing to press, nor what
@@ -443,6 +474,30 @@ func (s *story) stranger(tenant string, delivery uuid.UUID, payload string) {
 	for _, path := range []string{at, at + "/edit", at + "/delete", pages + "/deliveries/" + delivery.String(), pages + "/stats?endpoint=" + s.endpoint, pages + "/overview", pages + "/settings", pages + "/replays"} {
 		b.shut(path, http.StatusNotFound)
 	}
+}
+
+// customer is the tenant's own, in the portal: the endpoint is theirs, and what
+// the host's people did to it stands in their audit, but not who they are.
+func (s *story) customer() {
+	s.t.Helper()
+	b := s.enterPortal(s.tenant)
+	b.submit(s.name)
+	b.see("healthy", "Send a test")
+	b.submit("Audit")
+	b.see("Who did what")
+	want := []string{"operator portal.token", "portal:jo@" + s.tenant + " login"}
+	for _, did := range s.did {
+		if who, what, _ := strings.Cut(did, " "); what != "login" {
+			want = append(want, strings.Replace(who, s.actor, "operator", 1)+" "+what)
+		}
+	}
+	got := b.entries()
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		s.t.Errorf("the tenant's audit has %q, want %q", got, want)
+	}
+	b.lacks(s.secrets...)
 }
 
 // tour opens every page that the navigation leads to: their consoles must be
