@@ -47,7 +47,18 @@ func TestRowsBeforeTheFirstDeliveryAreMadeOnce(t *testing.T) {
 			t.Errorf("due are %v", heads)
 		}
 	}
-	if r, err := l.Replay(t.Context(), replay.ID, ""); err != nil || r.State != ReplayRunning || r.Done != 4 || r.Skipped != 2 || r.RowsAt == nil {
+	then := &MissedRows{ID: replay.ID, Endpoint: endpointID, Records: []*Record{row(10)}, At: step.At}
+	if err := l.StepRows(t.Context(), then); err != nil {
+		t.Fatal(err)
+	}
+	places := texts(t, l.pool, `SELECT lsn || ' ' || index FROM posthorn.pending WHERE created_at < $1 ORDER BY created_at`, committed)
+	if want := []string{"0/0 2", "0/0 3", "0/0 4"}; !slices.Equal(places, want) {
+		t.Errorf("they stand at %v, not %v", places, want)
+	}
+	if heads := texts(t, l.pool, due, committed); !slices.Equal(heads, []string{early.ID.String()}) {
+		t.Errorf("due are %v", heads)
+	}
+	if r, err := l.Replay(t.Context(), replay.ID, ""); err != nil || r.State != ReplayRunning || r.Done != 5 || r.Skipped != 2 || r.RowsAt == nil {
 		t.Errorf("it stands at %+v, %v", r, err)
 	}
 	acquire(t, l.pool)
