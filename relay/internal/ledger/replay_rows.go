@@ -67,15 +67,21 @@ func (l *Ledger) StepRows(ctx context.Context, m *MissedRows) error {
 const aroundFirst = time.Hour
 
 const sqlDeliveredAround = `SELECT event_id FROM posthorn.deliveries
-WHERE endpoint_id = $1 AND event_id = ANY($2) AND created_at >= $3 AND created_at < $3 + $4 * interval '1 microsecond'`
+WHERE endpoint_id = $1 AND event_id = ANY($2) AND created_at >= $3 AND created_at < $4::timestamptz + $5 * interval '1 microsecond'`
 
 // fresh returns the records of events that have no delivery to the endpoint yet.
 func (l *Ledger) fresh(ctx context.Context, m *MissedRows) ([]*Record, error) {
 	if len(m.Records) == 0 {
 		return nil, nil
 	}
+	// What was on its way when the replay began has become final since, and may
+	// have been committed at any time after its row was written.
+	first := m.Records[0].Event.CommittedAt
 	refs, events := make([]Ref, len(m.Records)), uuids{}
 	for i, r := range m.Records {
+		if at := r.Event.CommittedAt; at.Before(first) {
+			first = at
+		}
 		refs[i], events = Ref{ID: r.ID, CreatedAt: r.Event.CommittedAt}, events.with(r.Event.ID)
 	}
 	known, err := l.Known(ctx, refs) // what this replay made before, too
@@ -92,7 +98,7 @@ func (l *Ledger) fresh(ctx context.Context, m *MissedRows) ([]*Record, error) {
 			if err := s.use(ctx, blooms); err != nil {
 				return err
 			}
-			rows, err := s.tx.Query(ctx, sqlDeliveredAround, m.Endpoint, events, *r.RowsUntil, microseconds(aroundFirst))
+			rows, err := s.tx.Query(ctx, sqlDeliveredAround, m.Endpoint, events, first, *r.RowsUntil, microseconds(aroundFirst))
 			if err != nil {
 				return err
 			}

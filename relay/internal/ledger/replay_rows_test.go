@@ -88,3 +88,26 @@ func TestOnlyAReplayOfOneEndpointLooksAtRows(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatWasOnItsWayIsNotMadeFromItsRow(t *testing.T) {
+	l := acquire(t, open(t))
+	l.sync(t, erp())
+	replay := l.start(t, ReplayRequest{States: []State{Delivered}, Endpoint: "erp"})
+	if l.step(t, stepOf(replay.ID, 10)) {
+		t.Error("there are deliveries")
+	}
+	sent := newRecord(1, Delivered) // after the replay began, of a commit long before
+	sent.Event.Position.LSN = 90    // flushed
+	if err := write(t, l, &positions{}, sent); err != nil {
+		t.Fatal(err)
+	}
+	same, other := newRecord(1, Pending), newRecord(2, Pending)
+	same.Event.CommittedAt = committed.Add(-time.Millisecond) // its row was written before its commit
+	step := &MissedRows{ID: replay.ID, Endpoint: endpointID, Records: []*Record{same, other}, At: committed}
+	if err := l.StepRows(t.Context(), step); err != nil {
+		t.Fatal(err)
+	}
+	if got := texts(t, l.pool, `SELECT id::text FROM posthorn.pending`); !slices.Equal(got, []string{other.ID.String()}) {
+		t.Errorf("made %v", got)
+	}
+}
