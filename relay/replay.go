@@ -15,13 +15,13 @@ import (
 	"github.com/posthorn/posthorn/transforms"
 )
 
-// The rhythm of replays, and how many rows of the outbox are listed at once.
+// The rhythm of replays, and how many rows of the outbox they list at once.
 const (
 	replayLook   = time.Second     // for new ones
 	replayAgain  = 5 * time.Second // after a step that failed
 	replaySteps  = 5               // a second, of one replay
 	maxReplaying = 100             // deliveries of a step
-	missedRows   = 1_000_000
+	listedRows   = 20_000          // of the outbox, for each replay
 )
 
 // replayer goes on with the replays that run.
@@ -35,7 +35,6 @@ type replayer struct {
 type replaying struct {
 	next time.Time      // when its next step is due
 	rows *tail.Recent   // the rows of the outbox that are to be looked at; nil before
-	from time.Time      // the first of them
 	page []*event.Event // the next of them
 }
 
@@ -142,29 +141,20 @@ func (r *replayer) stepRows(ctx context.Context, job *ledger.Replay, at *replayi
 // nextRows reads the next page of rows where all of the last one were looked at.
 // It returns whether there are none.
 func (r *replayer) nextRows(ctx context.Context, job *ledger.Replay, at *replaying) (none bool, err error) {
-	from := job.Request.From
-	if job.RowsAt != nil {
-		from = *job.RowsAt
+	if len(at.page) > 0 {
+		return false, nil
 	}
-	for len(at.page) == 0 {
-		if at.rows == nil {
-			at.from = from
-			if at.rows, err = r.relay.databases.source.Between(ctx, from, *job.RowsUntil, missedRows); err != nil {
-				return false, err
-			}
+	if at.rows == nil {
+		from := job.Request.From
+		if job.RowsAt != nil { // some rows of that moment may be left
+			from = *job.RowsAt
 		}
-		if at.page, err = at.rows.Next(ctx); err != nil {
+		if at.rows, err = r.relay.databases.source.Between(ctx, from, *job.RowsUntil, listedRows); err != nil {
 			return false, err
 		}
-		if len(at.page) > 0 {
-			break
-		}
-		if !at.rows.More || from.Equal(at.from) { // more than can be listed were written at one moment
-			return true, nil
-		}
-		at.rows = nil
 	}
-	return false, nil
+	at.page, err = at.rows.Next(ctx)
+	return err == nil && len(at.page) == 0, err
 }
 
 // missed returns the record of a delivery that an endpoint has not had.
