@@ -46,32 +46,41 @@ func (s *session) replay(ctx context.Context) error {
 		return err
 	}
 	r := &replayer{session: s, operator: o}
-	wait := replayLook
-	for pause(ctx, wait) == nil {
-		running, err := s.ledger.RunningReplays(ctx)
-		if wait = replayLook; err != nil && ctx.Err() == nil {
+	wait, goesOn := replayLook, true
+	for goesOn && pause(ctx, wait) == nil {
+		var running []ledger.Replay
+		if running, err = s.ledger.RunningReplays(ctx); err != nil && ctx.Err() == nil {
 			s.relay.logger.LogAttrs(ctx, slog.LevelWarn, "replays cannot be read", slog.Any("err", err))
 			wait = replayAgain
+			continue
 		}
-		jobs := make(map[uuid.UUID]*replaying, len(running))
-		for i := range running {
-			job := r.jobs[running[i].ID]
-			if job == nil {
-				job = &replaying{}
-			}
-			if now := time.Now(); !now.Before(job.next) {
-				pace, goesOn := r.step(ctx, &running[i], job)
-				if !goesOn {
-					return nil
-				}
-				job.next = now.Add(pace)
-			}
-			jobs[running[i].ID] = job
-			wait = min(wait, max(0, time.Until(job.next)))
-		}
-		r.jobs = jobs
+		wait, goesOn = r.stepAll(ctx, running)
 	}
 	return nil
+}
+
+// stepAll makes a step of each replay that is due. It returns how long until the
+// next one is, and whether the session goes on.
+func (r *replayer) stepAll(ctx context.Context, running []ledger.Replay) (wait time.Duration, goesOn bool) {
+	jobs := make(map[uuid.UUID]*replaying, len(running))
+	wait = replayLook
+	for i := range running {
+		job := r.jobs[running[i].ID]
+		if job == nil {
+			job = &replaying{}
+		}
+		if now := time.Now(); !now.Before(job.next) {
+			pace, goesOn := r.step(ctx, &running[i], job)
+			if !goesOn {
+				return 0, false
+			}
+			job.next = now.Add(pace)
+		}
+		jobs[running[i].ID] = job
+		wait = min(wait, max(0, time.Until(job.next)))
+	}
+	r.jobs = jobs
+	return wait, true
 }
 
 // step makes one step of a replay and returns how long after its begin the
