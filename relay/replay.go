@@ -22,6 +22,7 @@ const (
 	replaySteps  = 5               // a second, of one replay
 	maxReplaying = 100             // deliveries of a step
 	listedRows   = 20_000          // of the outbox, for each replay
+	idlePages    = 16              // of rows that nothing is made of are recorded at once
 )
 
 // replayer goes on with the replays that run.
@@ -36,6 +37,7 @@ type replaying struct {
 	next time.Time      // when its next step is due
 	rows *tail.Recent   // the rows of the outbox that are to be looked at; nil before
 	page []*event.Event // the next of them
+	idle int            // pages that are not recorded yet
 }
 
 // replay goes on with the replays that run, each at its rate, until ctx ends.
@@ -144,6 +146,12 @@ func (r *replayer) stepRows(ctx context.Context, job *ledger.Replay, at *replayi
 			step.Records = append(step.Records, missed(ep, e))
 		}
 	}
+	if len(step.Records)+step.Skipped == 0 && !step.Last {
+		if at.idle++; at.idle < idlePages { // a transaction for each would be in the writer's way
+			return 0, true, nil
+		}
+	}
+	at.idle = 0
 	return len(step.Records), !step.Last, r.ledger.StepRows(ctx, step)
 }
 
