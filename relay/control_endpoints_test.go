@@ -374,6 +374,25 @@ SELECT gen_random_uuid(), 1000 + n, 'n' || n, 't1', '{}', '0/0', 'test', 'test' 
 	c.create(t, operatorCaller, `{"name": "c", "tenant": "t1", "url": "https://a.example", "events": ["a"]}`)
 }
 
+func TestATenantCannotTakeAConfiguredEndpointsNameFromOthers(t *testing.T) {
+	db := newDatabase(t)
+	c, _ := db.control(t, forControl)
+	own := c.create(t, tenantCaller, `{"name": "fixed", "url": "https://a.example", "events": ["a"]}`)
+	for range 2 { // the ledger does not know the configured one at first
+		turned, err := c.Pause(t.Context(), operatorCaller, "fixed", "")
+		if err != nil || turned.Tenant != "" || turned.ID == own.ID {
+			t.Errorf("an operator pauses %+v, %v", turned, err)
+		}
+	}
+	shown, err := c.Endpoint(t.Context(), operatorCaller, "fixed")
+	if err != nil || shown.Origin != ledger.OfConfiguration || shown.State != EndpointPaused {
+		t.Errorf("an operator sees %+v, %v", shown, err)
+	}
+	if turned, err := c.Pause(t.Context(), tenantCaller, "fixed", ""); err != nil || turned.ID != own.ID {
+		t.Errorf("the tenant pauses %+v, %v", turned, err)
+	}
+}
+
 func TestWithoutAKeyOnlyEndpointsWithoutSecretsAreCreated(t *testing.T) {
 	db := newDatabase(t)
 	c, _ := db.control(t, "")

@@ -78,8 +78,8 @@ func (o *Operator) turn(ctx context.Context, name string, actor Actor, do func(n
 	}
 	e, err := o.directory.find(name, actor.Tenant)
 	switch {
-	case err == nil && e.defined != nil: // other tenants' may have the name
-		return do(e.ID.String())
+	case err == nil: // other tenants' may have the name
+		name = e.ID.String()
 	case err != nil && (!errors.Is(err, ErrUnknownEndpoint) || actor.Tenant != ""):
 		return nil, o.unknown(ctx, actor.Tenant, err)
 	}
