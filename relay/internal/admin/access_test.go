@@ -316,7 +316,9 @@ func TestALoginIsMadeByOurOwnPageOnly(t *testing.T) {
 func TestGuessingAtTheLoginIsLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		b := newBrowser(t, NewAccess(accessOptions(&log)))
+		a := NewAccess(accessOptions(&log))
+		b := newBrowser(t, a)
+		b.wants(b.login(adminToken), 303, "/admin/webhooks")
 		for i := range guessBurst {
 			b.wants(b.login(fmt.Sprintf("guess-%d", i)), 401, "none of")
 		}
@@ -325,6 +327,10 @@ func TestGuessingAtTheLoginIsLimited(t *testing.T) {
 		if w.Header().Get("Retry-After") != "10" || w.Header().Get("WWW-Authenticate") != "" {
 			t.Errorf("the headers are %v", w.Header())
 		}
+		b.wants(b.login(adminToken), 429, "too many wrong tokens")
+		portal := a.sealPortalToken(portalClaims{Tenant: "t", Subject: "s", Role: "viewer", Expires: time.Now().Add(time.Hour).Unix()})
+		b.wants(b.login(portal), 303, "/admin/webhooks") // nobody guesses one
+		time.Sleep(guessEvery)
 		b.wants(b.login(adminToken), 303, "/admin/webhooks")
 		if strings.Contains(log.String(), "guess-") {
 			t.Errorf("logged: %s", &log)

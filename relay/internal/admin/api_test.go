@@ -314,6 +314,9 @@ func TestGuessingTokensIsLimited(t *testing.T) {
 				t.Fatalf("the same wrong token for the %dth time answers %d", i+1, w.Code)
 			}
 		}
+		if w := guess("192.0.2.7:1", viewerToken); w.Code != 200 {
+			t.Errorf("a right token is answered %d", w.Code)
+		}
 		for i := range guessBurst - 1 {
 			if w := guess("192.0.2.7:2", fmt.Sprintf("guess-%d", i)); w.Code != 401 {
 				t.Fatalf("guess %d answers %d", i+1, w.Code)
@@ -322,8 +325,14 @@ func TestGuessingTokensIsLimited(t *testing.T) {
 		if w := guess("192.0.2.7:3", "guess"); w.Code != 429 || w.Header().Get("Retry-After") != "10" {
 			t.Errorf("one guess more answers %d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
 		}
-		if w := guess("192.0.2.7:3", adminToken); w.Code != 200 {
-			t.Errorf("the right token beside a guesser is answered %d", w.Code)
+		if w := guess("192.0.2.7:3", viewerToken); w.Code != 200 {
+			t.Errorf("a token that was right before is answered %d", w.Code)
+		}
+		if w := guess("192.0.2.7:3", adminToken); w.Code != 429 {
+			t.Errorf("a right guess too many is answered %d", w.Code)
+		}
+		if w := guess("192.0.2.8:3", adminToken); w.Code != 200 {
+			t.Errorf("another address is answered %d", w.Code)
 		}
 		time.Sleep(guessEvery)
 		if w := guess("192.0.2.7:4", "the-old-token-of-this-program"); w.Code != 401 {
