@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"html"
@@ -470,6 +471,23 @@ func TestCookiesBySecureConnectionsAreForThemOnly(t *testing.T) {
 			}
 			b.wants(b.ask("GET", "/admin/webhooks/x", nil), 200, " is ")
 		})
+	}
+}
+
+func TestByHTTPSACookieThatAnotherHostPlantedIsNone(t *testing.T) {
+	o := accessOptions(io.Discard)
+	o.Proxy = &Proxy{From: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/32")}}
+	b := newBrowser(t, NewAccess(o))
+	b.login(adminToken) // without https, as a page of a sibling host could have planted it
+	b.wants(b.ask("GET", "/admin/webhooks/x", nil), 200, "root is")
+	for name, change := range map[string]func(*http.Request){
+		"as the proxy says": header("X-Forwarded-Proto", "https"),
+		"by TLS":            func(r *http.Request) { r.TLS = &tls.ConnectionState{} },
+	} {
+		b.change = change
+		if w := b.ask("GET", "/admin/webhooks/x", nil); w.Code != 303 {
+			t.Errorf("%s it answers %d %s", name, w.Code, w.Body)
+		}
 	}
 }
 
