@@ -332,6 +332,10 @@ func TestATenantsCallerHasItsOwnEndpointsOnly(t *testing.T) {
 	if err != nil || len(list) != 3 || list[0].ID != own.ID || list[1].Name != "b" || list[2].Name != "mine" {
 		t.Errorf("the list is %+v, %v", list, err)
 	}
+	names, err := c.EndpointNames(t.Context(), tenantCaller)
+	if err != nil || len(names) != 3 || names[0].ID != own.ID || names[1].Name != "b" || names[2].Name != "mine" {
+		t.Errorf("the names are %+v, %v", names, err)
+	}
 	for _, name := range []string{others.ID.String(), "fixed", uuid.NewString()} {
 		for what, err := range map[string]error{
 			"show":   second(c.Endpoint(t.Context(), tenantCaller, name)),

@@ -32,6 +32,10 @@ func (f *fakeControl) Endpoints(context.Context, *Caller, bool) ([]ledger.Endpoi
 	return nil, f.err
 }
 
+func (f *fakeControl) EndpointNames(context.Context, *Caller) ([]ledger.Endpoint, error) {
+	return nil, f.err
+}
+
 func (f *fakeControl) Pause(context.Context, *Caller, string, string) (*ledger.Turned, error) {
 	return &ledger.Turned{State: ledger.Paused, Was: ledger.Enabled, By: "operator"}, f.err
 }

@@ -200,6 +200,15 @@ func (f *fakeControl) note(method string, args ...any) {
 	f.asked = append(f.asked, strings.TrimSpace(method+" "+fmt.Sprintln(args...)))
 }
 
+func (f *fakeControl) EndpointNames(ctx context.Context, who *admin.Caller) ([]ledger.Endpoint, error) {
+	var list []ledger.Endpoint
+	all, err := f.Endpoints(ctx, who, false)
+	for _, e := range all {
+		list = append(list, ledger.Endpoint{ID: e.ID, Name: e.Name})
+	}
+	return list, err
+}
+
 func (f *fakeControl) Endpoints(_ context.Context, who *admin.Caller, _ bool) ([]ledger.EndpointStatus, error) {
 	var list []ledger.EndpointStatus
 	for _, e := range f.endpoints {
