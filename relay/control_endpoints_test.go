@@ -125,7 +125,8 @@ func TestEndpointsAreCreatedWithTheSecretThatTheyNeed(t *testing.T) {
 func TestWhatIsWrongWithADocumentNamesItsFields(t *testing.T) {
 	db := newDatabase(t)
 	c, _ := db.control(t, forControl)
-	mine := c.create(t, adminCaller, `{"name": "mine too", "tenant": "t1", "url": "https://a.example", "events": ["a"], "auth": {"bearer": {"token": "hunter2"}}, "headers": {"X-Token": "hunter2", "X-B": "b"}}`)
+	mine := c.create(t, adminCaller, `{"name": "mine too", "tenant": "t1", "url": "https://a.example", "events": ["a"], "auth": {"bearer": {"token": "hunter2"}}, "tls": {"ca_file": "/ca.pem", "verify": true}, "headers": {"X-Token": "hunter2", "X-B": "b"}}`)
+	simple := c.create(t, operatorCaller, `{"name": "simple", "url": "https://a.example", "events": ["a"], "tls": {"verify": false}}`)
 	const good = `"url": "https://a.example", "events": ["a"]`
 	for _, tt := range []struct {
 		name, document string
@@ -168,6 +169,9 @@ func TestWhatIsWrongWithADocumentNamesItsFields(t *testing.T) {
 		{"another server, by the tenant", `{"url": "https://b.example", "headers": {"X-Token": "mine"}}`, tenantCaller, "auth"},
 		{"another profile", `{"profile": "bearer"}`, operatorCaller, "profile"},
 		{"auth taken away", `{"auth": null}`, operatorCaller, "auth"},
+		{"tls taken away", `{"tls": null}`, operatorCaller, "tls"},
+		{"tls taken away by the tenant", `{"tls": null}`, tenantCaller, "tls"},
+		{"a file of tls taken away", `{"tls": {"ca_file": null}}`, operatorCaller, "tls"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := fieldsOf(c.CheckEndpoint(t.Context(), tt.who, mine.ID.String(), []byte(tt.patch))); got != tt.want {
@@ -181,6 +185,9 @@ func TestWhatIsWrongWithADocumentNamesItsFields(t *testing.T) {
 	for _, err := range []error{
 		c.CheckEndpoint(t.Context(), operatorCaller, "mine too", []byte(`{"url": "https://a.example/other", "headers": {"X-B": "c"}}`)),
 		c.CheckEndpoint(t.Context(), adminCaller, "mine too", []byte(`{"url": "https://b.example"}`)),
+		c.CheckEndpoint(t.Context(), tenantCaller, "mine too", []byte(`{"tls": {"verify": null}}`)),
+		c.CheckEndpoint(t.Context(), adminCaller, "mine too", []byte(`{"tls": null}`)),
+		c.CheckEndpoint(t.Context(), operatorCaller, simple.ID.String(), []byte(`{"tls": null}`)),
 		c.CheckEndpoint(t.Context(), operatorCaller, "", []byte(`{"name": "a", "tls": {"verify": false}, `+good+`}`)),
 		c.CheckEndpoint(t.Context(), adminCaller, "", []byte(`{"name": "a", "profile": "bearer", `+good+`}`)),
 	} {
