@@ -59,15 +59,15 @@ type Access struct {
 	AccessOptions
 	hosts      hosts
 	guesses    *guesses
-	portalKeys [][]byte      // derived from PortalKeys
-	busy       chan struct{} // holds one for each page that is made
+	portalKeys [][]byte // derived from PortalKeys
+	busy       *rooms   // for pages that are made
 	logged     *rate.Sometimes
 }
 
 // NewAccess returns the access for its options.
 func NewAccess(o AccessOptions) *Access {
 	a := &Access{
-		AccessOptions: o, hosts: newHosts(o.Listen, o.Hosts), guesses: newGuesses(), busy: make(chan struct{}, maxBusy),
+		AccessOptions: o, hosts: newHosts(o.Listen, o.Hosts), guesses: newGuesses(), busy: newRooms(maxBusy, maxOwnBusy),
 		logged: &rate.Sometimes{First: 10, Interval: time.Minute},
 	}
 	for _, key := range o.PortalKeys {

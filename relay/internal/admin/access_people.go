@@ -72,7 +72,6 @@ type Caller struct {
 	ambient bool   // the browser adds by itself who it is: changes must show csrf
 	csrf    string // "" where nothing was sent that it could belong to: nothing may be changed
 	conn    *http.ResponseController
-	done    func() // the request no longer counts as being worked on
 }
 
 // Portal reports whether the caller is a tenant's, by a portal token.

@@ -494,7 +494,7 @@ func TestByHTTPSACookieThatAnotherHostPlantedIsNone(t *testing.T) {
 func TestSlowPagesAreBoundedAndLeaveTheOthersAlone(t *testing.T) {
 	a := NewAccess(accessOptions(io.Discard))
 	started, leave := make(chan struct{}), make(chan struct{})
-	slow := a.SlowPage(time.Hour, 2, func(http.ResponseWriter, *http.Request, *Caller, string) {
+	slow := a.SlowPage(time.Hour, 2, 1, func(http.ResponseWriter, *http.Request, *Caller, string) {
 		started <- struct{}{}
 		<-leave
 	})

@@ -184,7 +184,7 @@ func TestTenantHearsNothingOfTheStream(t *testing.T) {
 	a := newTestAPI(t, &looks{lists: []func() ([]ledger.Delivery, error){shows()}}, &log)
 	w := httptest.NewRecorder()
 	r := request("GET", "/api/v1/live?for=0s", "", nil)
-	who := &Caller{Name: "somebody", Role: Viewer, Tenant: "acme", conn: http.NewResponseController(w), done: func() {}}
+	who := &Caller{Name: "somebody", Role: Viewer, Tenant: "acme", conn: http.NewResponseController(w)}
 	a.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, who)))
 	if diff := cmp.Diff([]string{"retry: 2000", ":", "deliveries"}, liveEvents(t, w.Body.String())); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
