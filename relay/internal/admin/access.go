@@ -151,7 +151,7 @@ func (a *Access) byToken(ctx context.Context, token, from string, login bool) (*
 	c, err := a.openPortalToken(token, time.Now())
 	switch {
 	case err == nil:
-		c.who.From = from
+		c.who.From, c.who.until = from, time.Now().Add(c.left)
 		return c, nil
 	case errors.Is(err, errPortalTokenExpired):
 		return nil, &denial{status: http.StatusUnauthorized, detail: "the portal token has expired: ask for a new one", challenge: `Bearer error="invalid_token"`}

@@ -124,6 +124,10 @@ func (a *Access) bySession(r *http.Request, from string) (*Caller, *denial) {
 			return nil, &denial{status: http.StatusServiceUnavailable, detail: "who you are cannot be looked up, the relay's log says why; try again later", retryAfter: 5 * time.Second}
 		}
 		who.From, who.ambient, who.csrf = from, true, c.csrf("")
+		who.looked, who.ended = time.Now(), func(ctx context.Context) bool {
+			_, err := a.Sessions.Session(ctx, c.hash())
+			return errors.Is(err, ledger.ErrUnknownSession)
+		}
 		if who.Via == viaPortal {
 			role, err := ParseRole(s.Role)
 			if err != nil || s.Tenant == "" {

@@ -27,18 +27,23 @@ import (
 
 // fakeSessions is a ledger of sessions.
 type fakeSessions struct {
+	mu    sync.Mutex
 	open  map[[sha256.Size]byte]ledger.Session
 	audit []string
 	err   error
 }
 
 func (f *fakeSessions) OpenSession(_ context.Context, s ledger.Session, actor ledger.Actor) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.open[s.Hash] = s
 	f.audit = append(f.audit, fmt.Sprintf("login %s %s %s", actor.Name, actor.From, s.Lasts))
 	return f.err
 }
 
 func (f *fakeSessions) Session(_ context.Context, hash [sha256.Size]byte) (*ledger.Session, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	s, ok := f.open[hash]
 	if !ok {
 		return nil, ledger.ErrUnknownSession
@@ -47,12 +52,16 @@ func (f *fakeSessions) Session(_ context.Context, hash [sha256.Size]byte) (*ledg
 }
 
 func (f *fakeSessions) CloseSession(_ context.Context, hash [sha256.Size]byte, from string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.audit = append(f.audit, "logout "+f.open[hash].Name+" "+from)
 	delete(f.open, hash)
 	return f.err
 }
 
 func (f *fakeSessions) Note(_ context.Context, actor ledger.Actor, e ledger.Entry) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.audit = append(f.audit, fmt.Sprintf("%s %s %s %s", e.Action, actor.Name, e.Subject, e.Tenant))
 	return f.err
 }

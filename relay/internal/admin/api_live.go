@@ -163,6 +163,9 @@ func (l *listening) run(ctx context.Context, list []ledger.Delivery, goOn time.D
 			return
 		case <-ticker.C:
 		}
+		if !l.who.Stays(ctx) {
+			return
+		}
 		var err error
 		if list, err = l.look(ctx); err != nil {
 			return
