@@ -119,8 +119,9 @@ func (d *directory) all(tenant string) []*entry {
 func (e *entry) of(tenant string) bool { return tenant == "" || e.Tenant == tenant }
 
 // find returns the endpoint of a name or id, among those of a tenant unless
-// that is "", or ErrUnknownEndpoint. A name that several tenants' endpoints have
-// is a *ledger.RefusedError.
+// that is "", or ErrUnknownEndpoint. Without a tenant a name that one of the
+// configuration has is that one's, whatever tenants call theirs; one that only
+// several tenants' endpoints have is a *ledger.RefusedError.
 func (d *directory) find(name, tenant string) (*entry, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -129,6 +130,9 @@ func (d *directory) find(name, tenant string) (*entry, error) {
 		if e.of(tenant) {
 			found = append(found, e)
 		}
+	}
+	if i := slices.IndexFunc(found, func(e *entry) bool { return e.defined == nil }); tenant == "" && i >= 0 {
+		return found[i], nil
 	}
 	switch len(found) {
 	case 1:

@@ -96,7 +96,7 @@ func (a *Access) login(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		page.Next = where(r.PostForm.Get("next"))
-		c, denied := a.byToken(r.Context(), r.PostForm.Get("token"), a.Proxy.clientOf(r))
+		c, denied := a.byToken(r.Context(), r.PostForm.Get("token"), a.Proxy.clientOf(r), true)
 		if denied == nil {
 			if err := a.enter(r.Context(), w, r, c); err != nil {
 				a.Logger.LogAttrs(r.Context(), slog.LevelWarn, "session not opened", slog.Any("err", err))

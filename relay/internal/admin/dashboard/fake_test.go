@@ -200,6 +200,15 @@ func (f *fakeControl) note(method string, args ...any) {
 	f.asked = append(f.asked, strings.TrimSpace(method+" "+fmt.Sprintln(args...)))
 }
 
+func (f *fakeControl) EndpointNames(ctx context.Context, who *admin.Caller) ([]ledger.Endpoint, error) {
+	var list []ledger.Endpoint
+	all, err := f.Endpoints(ctx, who, false)
+	for _, e := range all {
+		list = append(list, ledger.Endpoint{ID: e.ID, Name: e.Name})
+	}
+	return list, err
+}
+
 func (f *fakeControl) Endpoints(_ context.Context, who *admin.Caller, _ bool) ([]ledger.EndpointStatus, error) {
 	var list []ledger.EndpointStatus
 	for _, e := range f.endpoints {
@@ -396,9 +405,11 @@ type fakeAccess struct{ who *admin.Caller }
 
 const fakeCSRF = "csrf-of-the-session"
 
-func (a *fakeAccess) Page(next admin.PageFunc) http.Handler { return a.SlowPage(time.Minute, 16, next) }
+func (a *fakeAccess) Page(next admin.PageFunc) http.Handler {
+	return a.SlowPage(time.Minute, 16, 16, next)
+}
 
-func (a *fakeAccess) SlowPage(within time.Duration, _ int, next admin.PageFunc) http.Handler {
+func (a *fakeAccess) SlowPage(within time.Duration, _, _ int, next admin.PageFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		ctx, cancel := context.WithTimeout(r.Context(), within)
