@@ -246,13 +246,13 @@ func (c *changingControl) List(context.Context, *admin.Caller, ledger.Filter) ([
 }
 
 func TestCurlCommandIsOneCommandWhateverIsInIt(t *testing.T) {
-	body := "it's $(touch /tmp/x) `id` \\ \"quoted\"\n"
+	body := "@/etc/passwd it's $(touch /tmp/x) `id` \\ \"quoted\"\n"
 	command := curlOf(&ledger.Request{Method: "POST", Headers: [][2]string{{"X-A", "'; rm -rf /"}}}, "https://a.example/?q='", []byte(body))
 	out, err := exec.Command("sh", "-c", `curl() { for word in "$@"; do printf '%s\0' "$word"; done; }; `+command).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"--request", "POST", "https://a.example/?q='", "--header", "X-A: '; rm -rf /", "--data-binary", body, ""}
+	want := []string{"--globoff", "--request", "POST", "https://a.example/?q='", "--header", "X-A: '; rm -rf /", "--data-raw", body, ""}
 	if got := strings.Split(string(out), "\x00"); !slices.Equal(got, want) {
 		t.Errorf("the shell reads %q, want %q", got, want)
 	}

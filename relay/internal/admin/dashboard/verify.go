@@ -88,7 +88,9 @@ func quoteJS(text string) string { return fmt.Sprintf("%q", text) }
 // for what is made at each attempt: signatures and authentication.
 func curlOf(r *ledger.Request, url string, body []byte) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "curl --request %s %s", quoteShell(r.Method), quoteShell(url))
+	// curl would make several requests of a URL with brackets, and read the file
+	// that a body names after an @.
+	fmt.Fprintf(&b, "curl --globoff --request %s %s", quoteShell(r.Method), quoteShell(url))
 	for _, h := range r.Headers {
 		fmt.Fprintf(&b, " \\\n  --header %s", quoteShell(h[0]+": "+h[1]))
 	}
@@ -96,7 +98,7 @@ func curlOf(r *ledger.Request, url string, body []byte) string {
 		fmt.Fprintf(&b, " \\\n  --data-binary @body.json # %s: too long to be written here", byteSize(int64(len(body))))
 		return b.String()
 	}
-	fmt.Fprintf(&b, " \\\n  --data-binary %s", quoteShell(strings.ToValidUTF8(string(body), "\uFFFD")))
+	fmt.Fprintf(&b, " \\\n  --data-raw %s", quoteShell(strings.ToValidUTF8(string(body), "\uFFFD")))
 	return b.String()
 }
 
