@@ -111,6 +111,7 @@ var (
 	errNoPage = errors.New("there is no such page")
 	errRole   = errors.New("your role does not allow this")
 	errForm   = errors.New("the form could not be read")
+	errText   = errors.New("the address or the form has characters that no text here has")
 )
 
 // navigation returns the pages that the caller may open.
@@ -247,7 +248,7 @@ func (d *Dashboard) problem(ctx context.Context, page string, err error) problem
 		return problem{http.StatusNotFound, "It is not here: it may have been removed, or the address is wrong."}
 	case errors.Is(err, errRole):
 		return problem{http.StatusForbidden, "Your role does not allow this."}
-	case errors.Is(err, errForm):
+	case errors.Is(err, errForm), errors.Is(err, errText):
 		return problem{http.StatusBadRequest, sentence(err)}
 	case errors.As(err, &refused), errors.Is(err, ledger.ErrConfigured):
 		return problem{http.StatusConflict, sentence(err)}
