@@ -155,6 +155,38 @@ func TestListsHeedTheirFilters(t *testing.T) {
 	}
 }
 
+func TestAuditIsFoundByWhoWhatWhenAndWhose(t *testing.T) {
+	const query = "actor=web%3Aops&action=endpoint.pause&from=2026-11-01T10%3A00&subject=7&tenant=acme&until=2026-11-02T10%3A00"
+	b := newBrowser(t, "admin")
+	b.control.entries = slices.Repeat([]ledger.AuditEntry{{ID: 7, Action: "endpoint.pause"}}, pageSize+1)
+	p := b.get("/audit?"+query, http.StatusOK)
+	at := time.Date(2026, 11, 1, 10, 0, 0, 0, time.UTC)
+	want := ledger.AuditFilter{Actor: "web:ops", Action: "endpoint.pause", Subject: "7", Tenant: "acme", From: at, Until: at.AddDate(0, 0, 1), Limit: pageSize + 1}
+	if got := b.control.audits[0]; got != want {
+		t.Errorf("the audit is asked for %+v, want %+v", got, want)
+	}
+	for id, value := range map[string]string{"audit-tenant": "acme", "audit-from": "2026-11-01T10:00", "audit-until": "2026-11-02T10:00"} {
+		if got := attr(p.id(id), "value"); got != value {
+			t.Errorf("%s has %q, want %q", id, got, value)
+		}
+	}
+	for _, n := range p.all(func(n *html.Node) bool { return attr(n, "rel") == "next" }) {
+		next, _ := url.Parse(attr(n, "href"))
+		if v := next.Query(); v.Get("before") != "7" || v.Get("tenant") != "acme" || v.Get("from") != "2026-11-01T10:00" || v.Get("until") != "2026-11-02T10:00" {
+			t.Errorf("the next page is %s", next)
+		}
+	}
+	b.get("/audit?from=yesterday", http.StatusOK).has("in UTC", "Nothing matches.")
+	b.get("/audit?from=2026-11-02T10:00&until=2026-11-01T10:00", http.StatusOK).has("from the earlier one until the later one")
+	if len(b.control.audits) != 1 {
+		t.Error("a filter that makes no sense was looked for")
+	}
+	b = newBrowser(t, "portal")
+	if p := b.get("/audit?tenant=globex", http.StatusOK); p.id("audit-tenant") != nil || b.control.audits[0].Tenant != "" {
+		t.Error("a tenant's caller can ask for another tenant's")
+	}
+}
+
 func TestTabsKeepTheFilter(t *testing.T) {
 	b := newBrowser(t, "admin")
 	for path, want := range map[string]string{

@@ -31,6 +31,7 @@ type fakeControl struct {
 
 	asked   []string // what was asked for, as method and argument
 	filters []ledger.Filter
+	audits  []ledger.AuditFilter
 	created json.RawMessage
 	patched json.RawMessage
 	replay  ledger.ReplayRequest
@@ -380,6 +381,7 @@ func (f *fakeControl) Stats(_ context.Context, _ *admin.Caller, q ledger.StatsQu
 }
 
 func (f *fakeControl) Audit(_ context.Context, who *admin.Caller, a ledger.AuditFilter) ([]ledger.AuditEntry, error) {
+	f.audits = append(f.audits, a)
 	var list []ledger.AuditEntry
 	for _, e := range f.entries {
 		if (a.Before == 0 || e.ID < a.Before) && len(list) < a.Limit && (who.Tenant == "" || who.Tenant == e.Tenant) && (a.Action == "" || a.Action == e.Action) {
