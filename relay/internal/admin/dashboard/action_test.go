@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -113,11 +114,37 @@ func TestReplayDoesWhatItsPreviewCounted(t *testing.T) {
 	if got := b.control.replay; got.Tenant != "acme" || got.Rate != 25 || !got.NewIDs || len(got.States) != 2 || got.Until.IsZero() {
 		t.Errorf("the replay asks for %+v", got)
 	}
-	b.post("/replays/preview", url.Values{"rate": {"fast"}}, http.StatusConflict)
 	id := b.control.replays[0].ID.String()
 	b.part("/replays/"+id, http.StatusOK).has("61 %", "731 of 1,204 done", "Cancel")
 	b.moved("/replays/"+id+"/cancel", nil, "/replays/"+id+"?done=cancelled")
 	b.get("/replays/"+uuid.NewString(), http.StatusNotFound)
+}
+
+func TestReplaysAreWithinTheBoundsOfTheAPIs(t *testing.T) {
+	b := newBrowser(t, "admin")
+	for name, test := range map[string]struct {
+		change url.Values
+		want   string
+	}{
+		"of no state":         {url.Values{"state": nil}, "at least one of the states"},
+		"of what is sent now": {url.Values{"state": {"failed", "sending"}}, "that are final"},
+		"of all there is":     {url.Values{"endpoint": nil}, "all that there is"},
+		"until a time only":   {url.Values{"endpoint": nil, "until": {"2026-11-01T10:00"}}, "all that there is"},
+		"backwards":           {url.Values{"from": {"2026-11-02T10:00"}, "until": {"2026-11-01T10:00"}}, "from the earlier one"},
+		"too fast":            {url.Values{"rate": {"1001"}}, "1 to 1000"},
+		"at no rate":          {url.Values{"rate": {"0"}}, "1 to 1000"},
+		"at a rate in words":  {url.Values{"rate": {"fast"}}, "1 to 1000"},
+	} {
+		form := url.Values{"state": {"failed"}, "endpoint": {"acme-erp"}, "rate": {"1000"}}
+		maps.Copy(form, test.change)
+		for _, path := range []string{"/replays/preview", "/replays/new"} {
+			b.post(path, form, http.StatusConflict).has(test.want)
+		}
+		if b.control.replay.Endpoint != "" || len(b.control.asked) > 0 {
+			t.Errorf("a replay %s is asked for", name)
+		}
+	}
+	b.post("/replays/preview", url.Values{"state": {"failed"}, "within": {"1h"}, "rate": {"1000"}}, http.StatusOK)
 }
 
 func TestPagesThatWaitForAnEndLoadAgainOnceItCame(t *testing.T) {
