@@ -3,6 +3,7 @@ package dashboard
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 
@@ -91,17 +92,41 @@ func (d *Dashboard) editEndpoint(q *request) (*answer, error) {
 func (d *Dashboard) patchOf(q *request, detail *admin.EndpointDetail, before map[string]any) (map[string]any, *formBody) {
 	after, b := d.documentOf(q, detail)
 	if q.portal() { // what the form does not have stays
-		for key, value := range before {
-			if _, ok := after[key]; !ok && !b.sets(key) {
-				after[key] = value
-			}
-		}
+		keep(b, before, after)
 	}
 	if b.Events.By == "events" {
 		delete(after, "objects")
 		delete(after, "triggers")
 	}
 	return difference(before, after), b
+}
+
+// keep puts into after what was there before and the form does not have: keys,
+// and parts of those that it has parts of, such as tls.ca_file beside tls.verify.
+func keep(b *formBody, before, after map[string]any) {
+	for key, value := range before {
+		if !b.sets(key) {
+			after[key] = value
+			continue
+		}
+		parts, nested := value.(map[string]any)
+		if !nested || b.has(key) {
+			continue
+		}
+		kept, _ := after[key].(map[string]any)
+		kept = maps.Clone(kept)
+		for part, value := range parts {
+			if !b.has(key + "." + part) {
+				if kept == nil {
+					kept = map[string]any{}
+				}
+				kept[part] = value
+			}
+		}
+		if kept != nil {
+			after[key] = kept
+		}
+	}
 }
 
 func (d *Dashboard) saveEndpoint(q *request) (*answer, error) {

@@ -133,6 +133,16 @@ func (b *formBody) sets(key string) bool {
 	return false
 }
 
+// has reports whether the form has a field for a key such as tls.verify.
+func (b *formBody) has(key string) bool {
+	for _, g := range b.Groups {
+		if slices.ContainsFunc(g.Fields, func(f field) bool { return f.Key == key }) {
+			return true
+		}
+	}
+	return false
+}
+
 // find returns a field by its name, nil without one.
 func (b *formBody) find(name string) *field {
 	for i := range b.Groups {
@@ -426,12 +436,17 @@ func (b *formBody) place(p admin.FieldProblem) bool {
 }
 
 // difference returns the merge patch (RFC 7396) that makes after of before. What
-// is masked in both is not in it.
+// is masked in both is not in it. tls is taken away by its parts: some of them
+// are an admin's only, and null would be about all of them.
 func difference(before, after map[string]any) map[string]any {
 	patch := map[string]any{}
 	for key := range before {
-		if _, ok := after[key]; !ok && key != "secret" && key != "previous_secrets" && key != "id" {
-			patch[key] = nil
+		if _, ok := after[key]; ok || key == "secret" || key == "previous_secrets" || key == "id" {
+			continue
+		}
+		patch[key] = nil
+		if parts, ok := before[key].(map[string]any); ok && key == "tls" {
+			patch[key] = difference(parts, nil)
 		}
 	}
 	for key, value := range after {

@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"testing"
@@ -179,6 +180,27 @@ func TestPortalsEditLeavesWhatItDoesNotShow(t *testing.T) {
 	e.Document = json.RawMessage(`{"name":"acme-erp","tenant":"acme","url":"https://erp.acme.example","profile":"byro","events":["pr.*"],"timeout":"3s","enabled":true,"retry":{"schedule":["1s"]}}`)
 	b.moved("/endpoints/"+e.ID.String()+"/edit", url.Values{"name": {"acme-erp"}, "url": {"https://new.acme.example"}, "event": {"pr.*"}, "enabled": {"true"}, "timeout": {"99s"}, "tenant": {"globex"}, "more": {`{"auth":{}}`}}, "/endpoints/"+e.ID.String()+"?done=saved")
 	same(t, b.control.patched, `{"url":"https://new.acme.example"}`)
+}
+
+func TestFormsTouchTheirOwnPartOfTLSOnly(t *testing.T) {
+	const endpoint = `{"name":"acme-erp","url":"https://erp.acme.example","events":["pr.*"],"enabled":true,"tls":%s}`
+	for name, test := range map[string]struct{ who, tls, verify, more, want string }{
+		"verify by default again":              {"admin", `{"verify":false}`, "", "", `{"tls":{"verify":null}}`},
+		"verify by default, beside a file":     {"admin", `{"verify":false,"ca_file":"/ca.pem"}`, "", `{"tls":{"ca_file":"/ca.pem"}}`, `{"tls":{"verify":null}}`},
+		"a portal's verify by default":         {"portal", `{"verify":false,"ca_file":"/ca.pem"}`, "", "", `{"tls":{"verify":null}}`},
+		"a portal's verify":                    {"portal", `{"verify":false,"ca_file":"/ca.pem"}`, "true", "", `{"tls":{"verify":true}}`},
+		"a portal's first verify, and a file":  {"portal", `{"ca_file":"/ca.pem"}`, "false", "", `{"tls":{"verify":false}}`},
+		"a portal's form as it was, of a file": {"portal", `{"ca_file":"/ca.pem"}`, "", "", `{}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBrowser(t, test.who)
+			e := &b.control.endpoints[0]
+			e.Document = json.RawMessage(fmt.Sprintf(endpoint, test.tls))
+			form := url.Values{"name": {"acme-erp"}, "url": {"https://erp.acme.example"}, "event": {"pr.*"}, "enabled": {"true"}, "tls_verify": {test.verify}, "more": {test.more}}
+			b.moved("/endpoints/"+e.ID.String()+"/edit", form, "/endpoints/"+e.ID.String()+"?done=saved")
+			same(t, b.control.patched, test.want)
+		})
+	}
 }
 
 func TestEndpointsOfTheConfigurationAreNotEditedHere(t *testing.T) {
