@@ -328,7 +328,7 @@ func TestVerifyingSaysWhatTheProductsSign(t *testing.T) {
 		`{"signatures":[{"scheme":"standard-webhooks","prefix":"svix"}]}`: {"svix-signature", "standardwebhooks"},
 		`{}`: {"webhook-signature"},
 	} {
-		v := verifyingOf([]byte(effective), true)
+		v := verifyingOf([]byte(effective), true, "")
 		if v == nil {
 			t.Fatalf("%s: nothing", effective)
 		}
@@ -339,7 +339,10 @@ func TestVerifyingSaysWhatTheProductsSign(t *testing.T) {
 			}
 		}
 	}
-	if v := verifyingOf([]byte(`{"signatures":[]}`), true); v != nil {
+	if v := verifyingOf([]byte(`{"signatures":[{"scheme":"standard-webhooks","prefix":"svix"}]}`), true, "whpk_x"); v.Header != "svix-signature" || !strings.Contains(v.What, "Ed25519") || !strings.Contains(v.Node, `headers["svix-timestamp"]`) {
+		t.Errorf("by a public key requests are verified by %+v", v)
+	}
+	if v := verifyingOf([]byte(`{"signatures":[]}`), true, ""); v != nil {
 		t.Errorf("unsigned requests are verified by %+v", v)
 	}
 }

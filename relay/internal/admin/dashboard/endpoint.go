@@ -27,7 +27,8 @@ type endpointBody struct {
 	Span     span
 	Spans    []span
 	Types    []string
-	Secret   string // that was just made: this page is the only one that shows it
+	Made     bool   // there is a new secret, or public key, to copy
+	Secret   string // the one that was made: this page is the only one that shows it; "" where receivers need its public key only
 	Fresh    bool   // the endpoint was made with it
 	Graces   []grace
 	Test     *testBody
@@ -81,7 +82,7 @@ func (d *Dashboard) bodyOf(q *request, detail *admin.EndpointDetail) (*endpointB
 	b.Series, b.Bars = stats.Series, barsOf(stats.Series, b.Span.All)
 	b.Settings = settingsOf(detail, q.portal())
 	b.Forecast, b.Jitter = forecastOf(detail.Effective)
-	b.Verify = verifyingOf(detail.Effective, detail.HasSecret)
+	b.Verify = verifyingOf(detail.Effective, detail.HasSecret, detail.PublicKey)
 	for _, t := range d.Control.Catalogue() {
 		if wants(detail.Patterns, t.Type) {
 			b.Types = append(b.Types, t.Type)
@@ -264,7 +265,10 @@ func (d *Dashboard) withSecret(q *request, made *admin.NewSecret, fresh bool) (*
 	if err != nil {
 		return nil, err
 	}
-	b.Secret, b.Fresh = made.Secret, fresh
+	b.Made, b.Secret, b.Fresh = made.Secret != "" || b.PublicKey != "", made.Secret, fresh
+	if b.PublicKey != "" && !shares(b.Effective) {
+		b.Secret = "" // who has it can sign: it is nobody's but the relay's
+	}
 	a := &answer{page: "endpoint", title: b.Name, section: "endpoints", body: b}
 	if q.partial() {
 		a.part = "secret"

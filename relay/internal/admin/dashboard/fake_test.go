@@ -32,6 +32,7 @@ type fakeControl struct {
 	asked   []string // what was asked for, as method and argument
 	filters []ledger.Filter
 	audits  []ledger.AuditFilter
+	secret  string // that is made; "" for usual ones
 	created json.RawMessage
 	patched json.RawMessage
 	replay  ledger.ReplayRequest
@@ -242,7 +243,7 @@ func (f *fakeControl) CreateEndpoint(_ context.Context, _ *admin.Caller, documen
 		return nil, err
 	}
 	e := f.endpoints[0]
-	return &admin.NewSecret{EndpointDetail: e, Secret: "whsec_bm90IGEgc2VjcmV0IGF0IGFsbCwgYnV0IGxvbmc="}, nil
+	return &admin.NewSecret{EndpointDetail: e, Secret: cmp.Or(f.secret, "whsec_bm90IGEgc2VjcmV0IGF0IGFsbCwgYnV0IGxvbmc=")}, nil
 }
 
 func (f *fakeControl) EditEndpoint(_ context.Context, _ *admin.Caller, name string, patch json.RawMessage, revision int64) (*admin.EndpointDetail, error) {
@@ -285,7 +286,7 @@ func (f *fakeControl) RotateSecret(_ context.Context, _ *admin.Caller, name stri
 	if f.err != nil {
 		return nil, f.err
 	}
-	return &admin.NewSecret{EndpointDetail: f.endpoints[0], Secret: "whsec_cm90YXRlZCBidXQgc3RpbGwgbm8gc2VjcmV0"}, nil
+	return &admin.NewSecret{EndpointDetail: f.endpoints[0], Secret: cmp.Or(f.secret, "whsec_cm90YXRlZCBidXQgc3RpbGwgbm8gc2VjcmV0")}, nil
 }
 
 func (f *fakeControl) Pause(_ context.Context, _ *admin.Caller, endpoint, reason string) (*ledger.Turned, error) {

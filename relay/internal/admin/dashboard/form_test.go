@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,6 +74,37 @@ func TestSecretIsShownOnceWhereItWasMade(t *testing.T) {
 	}
 	for _, grace := range []string{"", "soon", "-1h"} {
 		b.post("/endpoints/"+id+"/secret", url.Values{"grace": {grace}}, http.StatusBadRequest)
+	}
+}
+
+func TestReceiversGetThePublicKeyWhereThatVerifies(t *testing.T) {
+	const private, public = "whsk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "whpk_O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik="
+	for signatures, shared := range map[string]bool{
+		`[{"scheme":"standard-webhooks"}]`:                                  false,
+		`[{"scheme":"http-message","algorithm":"ed25519"}]`:                 false,
+		`[{"scheme":"standard-webhooks"},{"scheme":"hmac","header":"X"}]`:   true, // which takes the key as any text
+		`[{"scheme":"http-message","algorithm":"hmac-sha256","label":"l"}]`: true,
+	} {
+		b := newBrowser(t, "admin")
+		e := &b.control.endpoints[0]
+		b.control.secret, e.PublicKey, e.Effective = private, public, json.RawMessage(`{"signatures":`+signatures+`}`)
+		id := e.ID.String()
+		for _, p := range []*page{
+			b.post("/endpoints/new", url.Values{"name": {"a"}}, http.StatusOK), b.post("/endpoints/"+id+"/secret", url.Values{"grace": {"24h"}}, http.StatusOK),
+		} {
+			p.sound()
+			p.has(public)
+			if shown := strings.Contains(p.text, "whsk_"); shown != shared {
+				t.Errorf("%s of %s: shows the private key: %v, want %v", p.path, signatures, shown, shared)
+			}
+			if !shared {
+				p.has("public key", "Copy it to the receiver: it verifies by it.")
+				p.lacks("shown this once")
+			}
+		}
+		p := b.get("/endpoints/"+id, http.StatusOK)
+		p.has("The public key, by which receivers verify:", public)
+		p.lacks("whsk_", "keyed by the decoded secret")
 	}
 }
 
