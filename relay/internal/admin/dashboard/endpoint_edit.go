@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -40,10 +41,16 @@ func (d *Dashboard) createEndpoint(q *request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	made, err := d.Control.CreateEndpoint(q.Context(), q.who, text)
+	made, err := d.once(q, "dashboard create", json.RawMessage(text), func(ctx context.Context) (*admin.NewSecret, error) {
+		return d.Control.CreateEndpoint(ctx, q.who, text)
+	})
 	if invalid := invalidOf(err); invalid != nil {
 		b.show(invalid)
 		b.Sent = true
+		return d.formAnswer(b), nil
+	}
+	if errors.Is(err, ledger.ErrOtherRequest) {
+		b.Problem, b.Sent = "An endpoint was made by this form before it was changed. Send it again to make another.", true
 		return d.formAnswer(b), nil
 	}
 	var refused *ledger.RefusedError

@@ -20,6 +20,7 @@ type formBody struct {
 	Events   eventChoice
 	Secret   secretChoice
 	Revision int64
+	Key      string // of this form, as Control.Once takes it
 	Problem  string // of the whole
 	Sent     bool   // all problems are shown, not only those of fields that were touched
 }
@@ -74,7 +75,7 @@ func (b *formBody) Triggers() []string { return usualTriggers }
 
 // newForm returns the form for a document.
 func (d *Dashboard) newForm(q *request, existing *admin.EndpointDetail, document map[string]any) *formBody {
-	b := &formBody{Existing: existing, Groups: formGroups(d.Profiles()), Secret: secretChoice{Kind: "generate"}}
+	b := &formBody{Existing: existing, Groups: formGroups(d.Profiles()), Key: newFormKey(), Secret: secretChoice{Kind: "generate"}}
 	if existing != nil {
 		b.Revision = existing.Revision
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,6 +29,9 @@ type fakeControl struct {
 	catalogue  []admin.EventType
 	result     *admin.TestResult
 	now        time.Time
+
+	mu   sync.Mutex // of once
+	once map[string]onceAnswer
 
 	asked   []string // what was asked for, as method and argument
 	filters []ledger.Filter
@@ -390,6 +394,40 @@ func (f *fakeControl) Audit(_ context.Context, who *admin.Caller, a ledger.Audit
 		}
 	}
 	return list, nil
+}
+
+// Once keeps answers as the relay does. It is safe for concurrent use.
+func (f *fakeControl) Once(ctx context.Context, who *admin.Caller, r admin.OnceRequest, do func(context.Context) ([]byte, error)) ([]byte, error) {
+	key := who.Name + " " + r.Operation + " " + r.Key
+	f.mu.Lock()
+	before, came := f.once[key]
+	if !came {
+		if f.once == nil {
+			f.once = map[string]onceAnswer{}
+		}
+		f.once[key] = onceAnswer{request: string(r.Request)}
+	}
+	f.mu.Unlock()
+	switch {
+	case came && before.request != string(r.Request):
+		return nil, ledger.ErrOtherRequest
+	case came && before.answer == nil:
+		return nil, ledger.ErrRunning
+	case came:
+		return before.answer, nil
+	}
+	answer, err := do(ctx)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.once[key] = (onceAnswer{string(r.Request), answer}); err != nil {
+		delete(f.once, key)
+	}
+	return answer, err
+}
+
+type onceAnswer struct {
+	request string
+	answer  []byte
 }
 
 func (f *fakeControl) Catalogue() []admin.EventType { return f.catalogue }

@@ -250,7 +250,9 @@ func (d *Dashboard) problem(ctx context.Context, page string, err error) problem
 		return problem{http.StatusForbidden, "Your role does not allow this."}
 	case errors.Is(err, errForm), errors.Is(err, errText):
 		return problem{http.StatusBadRequest, sentence(err)}
-	case errors.As(err, &refused), errors.Is(err, ledger.ErrConfigured):
+	case errors.Is(err, ledger.ErrOtherRequest):
+		return problem{http.StatusConflict, "This form was sent before with something else in it. Load its page again."}
+	case errors.As(err, &refused), errors.Is(err, ledger.ErrConfigured), errors.Is(err, ledger.ErrChanged):
 		return problem{http.StatusConflict, sentence(err)}
 	case errors.As(err, &invalid):
 		return problem{http.StatusUnprocessableEntity, fieldSentence(invalid)}

@@ -185,6 +185,27 @@
     history.replaceState(null, "", here);
   }
 
+  // A form is sent once, however often its button is pressed meanwhile.
+  const sent = new WeakSet();
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (event.defaultPrevented || form.getAttribute("method") !== "post") return; // .method is a field's, where one has that name
+    if (sent.has(form)) {
+      event.preventDefault();
+      return;
+    }
+    sent.add(form);
+    const buttons = all("button", form).filter((button) => !button.disabled);
+    const disable = (yes) => buttons.forEach((button) => { button.disabled = yes; });
+    setTimeout(disable, 0, true); // not yet: what was pressed is part of the form
+    const again = () => {
+      sent.delete(form);
+      disable(false);
+    };
+    setTimeout(again, 20000); // no answer comes any more
+    window.addEventListener("pageshow", again, { once: true });
+  });
+
   // Forms: what is wrong is said of fields that somebody was at.
   const touch = (event) => event.target.closest("form[data-checked] .field")?.classList.add("touched");
   document.addEventListener("input", touch);
