@@ -2,10 +2,12 @@ package admin
 
 import (
 	_ "embed"
+	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -39,14 +41,33 @@ func (a *Access) show(w http.ResponseWriter, status int, p entrance) {
 	}
 }
 
-// problemPage tells people why they are denied something.
+// problemPage tells people why they are denied something. htmx puts what it gets
+// into the page that is there: it gets no whole one. A frame shows what may stand
+// in one only, and nobody but the portal's callers see pages in frames.
 func (a *Access) problemPage(w http.ResponseWriter, r *http.Request, d *denial) {
 	d.headers(w.Header())
+	if r.Header.Get("HX-Request") == "true" {
+		a.showPart(w, d)
+		return
+	}
+	if framed(r) {
+		a.hardenPage(w.Header(), &Caller{Via: viaPortal})
+	}
 	p := entrance{Title: http.StatusText(d.status), Problem: d.detail}
 	if r.URL.Path != dashboardPath && d.status != http.StatusMisdirectedRequest {
 		p.Back = dashboardPath
 	}
 	a.show(w, d.status, p)
+}
+
+// showPart is problemPage within a page of the dashboard's.
+func (a *Access) showPart(w http.ResponseWriter, d *denial) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(d.status)
+	text := strings.ToUpper(d.detail[:1]) + d.detail[1:] + "."
+	if _, err := fmt.Fprintf(w, `<p class="alert" role="alert"><span>%s</span></p>`, template.HTMLEscapeString(text)); err != nil {
+		a.Logger.Debug("part not written", slog.Any("err", err))
+	}
 }
 
 // Mount adds the pages at the entrance: login, logout, and enter, to which a
@@ -106,6 +127,10 @@ func (a *Access) login(w http.ResponseWriter, r *http.Request) {
 		if denied != nil {
 			denied.challenge = "" // a browser would ask by itself
 			denied.headers(w.Header())
+			if framed(r) { // no login stands there
+				a.problemPage(w, r, denied)
+				return
+			}
 			page.Problem = denied.detail
 			a.show(w, denied.status, page)
 			return
