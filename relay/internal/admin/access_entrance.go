@@ -28,6 +28,9 @@ type entrance struct {
 	Next    string // where to go then
 	Refresh string // where to go now; "" to stay
 	Back    string // where else to go; "" for nowhere
+	Instead string // the token of Comer, who would take the place of Present; "" for nobody
+	Present string
+	Comer   string
 	Script  string
 	Styles  []string
 }
@@ -118,6 +121,13 @@ func (a *Access) login(w http.ResponseWriter, r *http.Request) {
 		}
 		page.Next = where(r.PostForm.Get("next"))
 		c, denied := a.byToken(r.Context(), r.PostForm.Get("token"), a.Proxy.clientOf(r))
+		if denied == nil && r.PostForm.Get("instead") == "" {
+			var who *Caller
+			if who, denied = a.present(r, c); who != nil {
+				a.ask(w, r, who, c, page.Next)
+				return
+			}
+		}
 		if denied == nil {
 			if err := a.enter(r.Context(), w, r, c); err != nil {
 				a.Logger.LogAttrs(r.Context(), slog.LevelWarn, "session not opened", slog.Any("err", err))

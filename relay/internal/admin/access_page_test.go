@@ -3,8 +3,10 @@ package admin
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -73,5 +75,52 @@ func TestProblemsWithinAPageAreNoPages(t *testing.T) {
 		if text := w.Body.String(); w.Code != status || strings.Contains(text, "<html") || !strings.HasPrefix(text, `<p class="alert" role="alert">`) {
 			t.Errorf("htmx gets %d %s, want %d and a part of a page", w.Code, text, status)
 		}
+	}
+}
+
+func TestPortalTokensTakeNobodysPlaceUnasked(t *testing.T) {
+	o := accessOptions(io.Discard)
+	o.FrameAncestors = []string{"https://app.example"}
+	o.Proxy = &Proxy{From: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/32")}, UserHeader: "X-User", Role: Operator}
+	a := NewAccess(o)
+	token := func(tenant, subject string) string {
+		return a.sealPortalToken(portalClaims{Tenant: tenant, Subject: subject, Role: "viewer", Expires: time.Now().Add(time.Hour).Unix()})
+	}
+	for name, test := range map[string]struct {
+		before string // the token of who is there
+		change func(*http.Request)
+		asked  string // "" for not at all
+	}{
+		"nobody":                {"", nil, ""},
+		"the same":              {token("acme", "jo"), nil, ""},
+		"an operator":           {adminToken, nil, "logged in as root."},
+		"another of the tenant": {token("acme", "al"), nil, "logged in as al of acme."},
+		"the same of another":   {token("bravo", "jo"), nil, "logged in as jo of bravo."},
+		"a proxy's user":        {"", header("X-User", "jane"), "logged in as jane."},
+		"an operator, framed":   {adminToken, inFrame, "logged in as root."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBrowser(t, a)
+			if test.before != "" {
+				b.login(test.before)
+			}
+			b.change = test.change
+			kept := maps.Clone(b.cookies)
+			w := b.login(token("acme", "jo"))
+			if test.asked == "" {
+				b.wants(w, 303, "/admin/webhooks/x?y=1")
+				return
+			}
+			text := strings.NewReplacer("<strong>", "", "</strong>", "").Replace(w.Body.String())
+			if w.Code != 200 || !strings.Contains(text, test.asked) || !strings.Contains(text, "Go on as jo of acme?") || !maps.Equal(b.cookies, kept) {
+				t.Errorf("answers %d %s, with the cookies %v, before %v", w.Code, text, b.cookies, kept)
+			}
+			if policy := w.Header().Get("Content-Security-Policy"); strings.HasSuffix(policy, "'none'") == (name == "an operator, framed") {
+				t.Errorf("the question has the policy %s", policy)
+			}
+			w = b.ask("POST", "/admin/webhooks/login", url.Values{"token": {token("acme", "jo")}, "next": {"/admin/webhooks/x"}, "instead": {"1"}})
+			b.wants(w, 303, "/admin/webhooks/x")
+			b.wants(b.ask("GET", "/admin/webhooks/x", nil), 200, "jo is viewer (portal) at acme")
+		})
 	}
 }
