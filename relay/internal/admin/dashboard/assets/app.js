@@ -170,6 +170,49 @@
     }
   });
 
+  // A live list listens only while its tab is seen: a browser has few connections
+  // to a server, and each stream takes one of them from all of its tabs.
+  class Stream extends EventTarget {
+    #url; #source = null; #names = new Set();
+    #look = () => {
+      if (document.hidden) {
+        this.#source?.close();
+        this.#source = null;
+      } else if (!this.#source) {
+        this.#connect();
+      }
+    };
+    #pass = (event) => this.dispatchEvent(new MessageEvent(event.type, { data: event.data }));
+
+    constructor(url) {
+      super();
+      this.#url = url;
+      document.addEventListener("visibilitychange", this.#look);
+      this.#look();
+    }
+    #connect() {
+      const source = this.#source = new EventSource(this.#url);
+      source.onopen = (event) => this.onopen?.(event);
+      source.onerror = (event) => {
+        if (source.readyState === EventSource.CLOSED) this.close(); // htmx makes another one
+        this.onerror?.(event);
+      };
+      for (const name of this.#names) source.addEventListener(name, this.#pass);
+    }
+    get readyState() { return this.#source ? this.#source.readyState : EventSource.CONNECTING; }
+    addEventListener(name, listener) {
+      super.addEventListener(name, listener);
+      if (this.#names.has(name)) return;
+      this.#names.add(name);
+      this.#source?.addEventListener(name, this.#pass);
+    }
+    close() {
+      document.removeEventListener("visibilitychange", this.#look);
+      this.#source?.close();
+    }
+  }
+  htmx.createEventSource = (url) => new Stream(url);
+
   // What is asked for again and again stands still while somebody is in it, or
   // nobody looks.
   document.addEventListener("htmx:beforeRequest", (event) => {
