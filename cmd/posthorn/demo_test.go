@@ -182,7 +182,7 @@ func TestLogTailKeepsWholeLinesOfTheEnd(t *testing.T) {
 func TestDemoConfigLeavesNoFolder(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
-	cfg, err := demoConfig(t.Context(), "postgres://127.0.0.1/demo", "http://127.0.0.1:1")
+	cfg, err := demoConfig(t.Context(), "postgres://127.0.0.1/demo", "http://127.0.0.1:1", newDemoTokens())
 	if err != nil {
 		t.Fatal(err)
 	}
