@@ -1,0 +1,201 @@
+// What the pages do beside htmx: charts, copying, relative times, colours, the
+// menu of a phone, and which fields of a form were touched. Pages work without.
+"use strict";
+
+(() => {
+  const all = (selector, root = document) => Array.from(root.querySelectorAll(selector));
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  document.documentElement.classList.add("js");
+
+  // Relative times. The words are those of the server's.
+  const ago = (then) => {
+    const seconds = Math.trunc((Date.now() - then) / 1000);
+    const abs = Math.abs(seconds);
+    const text = abs < 60 ? `${abs} s` : abs < 3600 ? `${Math.trunc(abs / 60)} min`
+      : abs < 172800 ? `${Math.trunc(abs / 3600)} h` : `${Math.trunc(abs / 86400)} d`;
+    if (abs < 1) return "now";
+    return seconds < 0 ? `in ${text}` : `${text} ago`;
+  };
+  const refreshTimes = () => {
+    for (const time of all("time[data-ago]")) {
+      const text = ago(Date.parse(time.dateTime));
+      if (time.textContent !== text) time.textContent = text;
+    }
+  };
+  setInterval(refreshTimes, 5000);
+
+  // Charts.
+  const shown = (ms) => ms == null ? "–" : ms < 1000 ? `${+ms.toFixed(1)} ms` : `${+(ms / 1000).toFixed(2)} s`;
+  const perSecond = (value) => value == null ? "–" : String(+value.toFixed(2));
+  const kinds = {
+    rate: {
+      columns: ["events", "delivered", "failed"], names: ["Events", "Delivered", "Failed"],
+      colours: ["--seg-wait", "--ok-fill", "--bad-fill"], text: perSecond, fill: [false, true, true],
+    },
+    outcome: {
+      columns: ["delivered", "failed"], names: ["Delivered", "Failed"],
+      colours: ["--ok-fill", "--bad-fill"], text: perSecond, fill: [true, true],
+    },
+    attempts: {
+      columns: ["attempts", "missed"], names: ["Attempts", "Failed attempts"],
+      colours: ["--seg-wait", "--bad-fill"], text: perSecond, fill: [false, true],
+    },
+    latency: {
+      columns: ["p50", "p95", "p99"], names: ["p50", "p95", "p99"],
+      colours: ["--seg-read", "--seg-wait", "--seg-dns"], text: shown, fill: [false, false, false],
+    },
+  };
+  const dataOf = (kind, series) => [series.at, ...kind.columns.map((name) => series[name])];
+  const plots = [];
+
+  const draw = (box, kind, series) => {
+    const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui", labelFont: "11px system-ui" };
+    const fine = window.matchMedia("(min-width: 500px)").matches;
+    box.replaceChildren();
+    return new uPlot({
+      width: box.clientWidth, height: 200, cursor: { y: false, points: { size: 6 } },
+      scales: { y: { range: (_, __, high) => [0, high > 0 ? high * 1.1 : 1] } },
+      axes: [{ ...axis, space: fine ? 60 : 80 }, { ...axis, size: 56, values: (_, ticks) => ticks.map(kind.text) }],
+      legend: { live: fine },
+      series: [
+        { value: (u, at) => new Date((at ?? u.data[0].at(-1)) * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short" }), label: "Time" },
+        ...kind.names.map((label, i) => {
+          const stroke = colour(kind.colours[i]);
+          return { label, stroke, width: 1.5, points: { show: false }, spanGaps: false, fill: kind.fill[i] ? `${stroke}26` : undefined, value: (u, value, _, at) => kind.text(at == null ? u.data[i + 1].at(-1) : value) };
+        }),
+      ],
+    }, dataOf(kind, series), box);
+  };
+
+  const load = async (charts) => {
+    const answer = await fetch(charts.dataset.charts, { headers: { Accept: "application/json" }, credentials: "same-origin" });
+    return answer.ok ? answer.json() : null;
+  };
+  const startCharts = async () => {
+    for (const charts of all("[data-charts]")) {
+      const series = await load(charts).catch(() => null);
+      if (!series || series.at.length === 0) continue;
+      for (const box of all("[data-plot]", charts)) {
+        const kind = kinds[box.dataset.plot];
+        plots.push({ charts, box, kind, series, plot: draw(box, kind, series) });
+      }
+    }
+  };
+  const refreshCharts = async () => {
+    if (document.hidden) return;
+    for (const charts of new Set(plots.map((p) => p.charts))) {
+      const series = await load(charts).catch(() => null);
+      if (!series) continue;
+      for (const p of plots.filter((each) => each.charts === charts)) {
+        p.series = series;
+        p.plot.setData(dataOf(p.kind, series));
+      }
+    }
+  };
+  const redraw = () => {
+    for (const p of plots) {
+      p.plot.destroy();
+      p.plot = draw(p.box, p.kind, p.series);
+    }
+  };
+  let resizing;
+  window.addEventListener("resize", () => {
+    clearTimeout(resizing);
+    resizing = setTimeout(() => plots.forEach((p) => p.plot.setSize({ width: p.box.clientWidth, height: 200 })), 150);
+  });
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  startCharts().then(() => plots.length > 0 && setInterval(refreshCharts, 10000));
+
+  // Colours: kept in a cookie, so that the server's first answer has them.
+  document.addEventListener("change", (event) => {
+    const choice = event.target.closest("[data-theme-choice]");
+    if (!choice) return;
+    const secure = location.protocol === "https:" ? "; Secure" : "";
+    document.cookie = `posthorn_theme=${choice.value}; Path=/admin/webhooks; Max-Age=31536000; SameSite=Strict${secure}`;
+    if (choice.value) document.documentElement.dataset.theme = choice.value;
+    else delete document.documentElement.dataset.theme;
+    redraw();
+  });
+
+  // Copying.
+  const copy = async (button) => {
+    const text = button.parentElement.querySelector("pre").textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch { // no permission, or no https: as people do it
+      const selection = getSelection();
+      selection.selectAllChildren(button.parentElement.querySelector("pre"));
+      document.execCommand("copy");
+    }
+    const label = button.querySelector("span");
+    label.textContent = "Copied";
+    document.getElementById("messages").textContent = "Copied.";
+    setTimeout(() => { label.textContent = "Copy"; document.getElementById("messages").textContent = ""; }, 2000);
+  };
+
+  document.addEventListener("click", (event) => {
+    const copying = event.target.closest("[data-copy]");
+    if (copying) copy(copying);
+
+    const menu = event.target.closest("[data-menu]");
+    if (menu) {
+      const open = document.getElementById("navigation").classList.toggle("open");
+      menu.setAttribute("aria-expanded", String(open));
+    }
+
+    const stop = event.target.closest("[data-live-stop]");
+    if (stop) {
+      const listing = stop.closest("[sse-connect]");
+      const fresh = listing.cloneNode(true);
+      fresh.removeAttribute("sse-connect");
+      all("[sse-swap]", fresh).forEach((part) => part.removeAttribute("sse-swap"));
+      fresh.querySelector(".live").classList.add("off");
+      fresh.querySelector("[data-live]").textContent = "Stopped.";
+      fresh.querySelector("[data-live-stop]").remove();
+      htmx.swap(listing, fresh.outerHTML, { swapStyle: "outerHTML" });
+    }
+
+    for (const pop of all("details.pop[open]")) {
+      if (!pop.contains(event.target)) pop.open = false;
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    for (const pop of all("details.pop[open]")) {
+      pop.open = false;
+      pop.querySelector("summary").focus();
+    }
+  });
+
+  // What is asked for again and again stands still while somebody is in it, or
+  // nobody looks.
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const part = event.detail.elt;
+    if (!part.getAttribute("hx-trigger")?.startsWith("every")) return;
+    if (document.hidden || part.contains(document.activeElement)) event.preventDefault();
+  });
+
+  // What was done is said once, not at every reload.
+  const here = new URL(location.href);
+  if (here.searchParams.has("done")) {
+    here.searchParams.delete("done");
+    history.replaceState(null, "", here);
+  }
+
+  // Forms: what is wrong is said of fields that somebody was at.
+  const touch = (event) => event.target.closest("form[data-checked] .field")?.classList.add("touched");
+  document.addEventListener("input", touch);
+  document.addEventListener("focusout", touch);
+  const mark = () => {
+    for (const problem of all("form[data-checked] .problem")) {
+      const name = problem.id.replace("problem-", "");
+      const input = document.getElementById(name);
+      if (!input) continue;
+      if (problem.textContent) input.setAttribute("aria-invalid", "true");
+      else input.removeAttribute("aria-invalid");
+    }
+  };
+  document.addEventListener("htmx:oobAfterSwap", mark);
+  document.addEventListener("htmx:afterSwap", refreshTimes);
+})();

@@ -1,0 +1,197 @@
+package dashboard
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/posthorn/posthorn/relay/internal/ledger"
+)
+
+// same checks that JSON says the same as want.
+func same(t *testing.T, got json.RawMessage, want string) {
+	t.Helper()
+	var a, b any
+	if json.Unmarshal(got, &a) != nil || json.Unmarshal([]byte(want), &b) != nil {
+		t.Fatalf("got %s, want %s", got, want)
+	}
+	if diff := cmp.Diff(b, a); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestFormBecomesTheEndpointsDocument(t *testing.T) {
+	for name, test := range map[string]struct {
+		form url.Values
+		want string
+	}{
+		"by types": {
+			url.Values{"name": {"acme"}, "url": {"https://a.example"}, "enabled": {"true"}, "by": {"events"}, "event": {"pr.*", "po.issued"}, "patterns": {"a.b\nc.*"}, "secret_kind": {"generate"}},
+			`{"name":"acme","url":"https://a.example","enabled":true,"events":["pr.*","po.issued","a.b","c.*"]}`,
+		},
+		"by objects, with a secret": {
+			url.Values{"name": {"d"}, "url": {"https://a.example"}, "by": {"objects"}, "objects": {"device, site"}, "trigger": {"create"}, "triggers": {"move"}, "secret_kind": {"own"}, "secret": {"s3cret-of-some-length"}, "event": {"pr.*"}},
+			`{"name":"d","url":"https://a.example","enabled":false,"objects":["device","site"],"triggers":["create","move"],"secret":"s3cret-of-some-length"}`,
+		},
+		"all that a profile can": {
+			url.Values{
+				"name": {"d"}, "url": {"https://a.example"}, "enabled": {"true"}, "event": {"*"}, "secret_kind": {"none"}, "tenant": {"t"}, "profile": {"byro"}, "method": {"PUT"}, "content_type": {"text/plain"},
+				"headers": {"X-A: b: c\nX-D:{{ .Event.Type }}\n\n"}, "timeout": {"5s"}, "body": {"{{ .Payload }}"}, "json": {"compact"}, "tls_verify": {"false"}, "filter": {"payload.a > 1"},
+				"retry_schedule": {"1s, 2m,3h"}, "retry_jitter": {"0.5"}, "retry_max_age": {"72h"}, "pause_on_exhausted": {"true"}, "pause_failures": {"9"}, "pause_failing_for": {"0s"}, "ordering": {"key"},
+				"concurrency": {"4"}, "rate_limit": {"nonsense"}, "more": {`{"signatures":[],"tls":{"min_version":"1.3"}}`},
+			},
+			`{"name":"d","url":"https://a.example","enabled":true,"events":["*"],"secret":"","tenant":"t","profile":"byro","method":"PUT","content_type":"text/plain","headers":{"X-A":"b: c","X-D":"{{ .Event.Type }}"},
+			"timeout":"5s","body":"{{ .Payload }}","json":"compact","tls":{"verify":false,"min_version":"1.3"},"filter":"payload.a > 1","retry":{"schedule":["1s","2m","3h"],"jitter":0.5,"max_age":"72h"},
+			"pause":{"on_exhausted":true,"consecutive_failures":9,"failing_for":"0s"},"ordering":"key","concurrency":4,"rate_limit":"nonsense","signatures":[]}`,
+		},
+		"no retries": {url.Values{"name": {"d"}, "retry_schedule": {"none"}}, `{"name":"d","enabled":false,"events":[],"retry":{"schedule":[]}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBrowser(t, "admin")
+			b.post("/endpoints/new", test.form, http.StatusOK)
+			same(t, b.control.created, test.want)
+		})
+	}
+}
+
+func TestSecretIsShownOnceWhereItWasMade(t *testing.T) {
+	b := newBrowser(t, "admin")
+	p := b.post("/endpoints/new", url.Values{"name": {"a"}, "url": {"https://a.example"}, "event": {"*"}}, http.StatusOK)
+	p.has("whsec_bm90", "shown this once")
+	p.sound()
+	id := b.control.endpoints[0].ID.String()
+	p = b.post("/endpoints/"+id+"/secret", url.Values{"grace": {"24h"}}, http.StatusOK)
+	p.has("whsec_cm90", "This is the new secret")
+	b.get("/endpoints/"+id, http.StatusOK).lacks("whsec_")
+	if want := "rotate " + id + " " + (24 * time.Hour).String(); b.control.asked[0] != want {
+		t.Errorf("asked for %q, want %q", b.control.asked[0], want)
+	}
+	for _, grace := range []string{"", "soon", "-1h"} {
+		b.post("/endpoints/"+id+"/secret", url.Values{"grace": {grace}}, http.StatusBadRequest)
+	}
+}
+
+func TestProblemsStandNextToTheirFields(t *testing.T) {
+	b := newBrowser(t, "admin")
+	b.control.invalid = invalid("url", "must be https", "retry.schedule[1]", "is no duration", "headers.X-A", "is no header", "events[0]", "is no pattern", "signatures[0].scheme", "is unknown", "secret", "is too short", "tls.verify", "is not yours")
+	for _, path := range []string{"/endpoints/new", "/endpoints/" + b.control.endpoints[0].ID.String() + "/edit"} {
+		p := b.post(path, url.Values{"name": {"kept <here>"}, "url": {"http://a.example"}, "retry_schedule": {"1s, x"}, "headers": {"X-A: 1"}, "event": {"pr.submitted"}}, http.StatusUnprocessableEntity)
+		for field, want := range map[string]string{
+			"url": "must be https", "retry_schedule": "is no duration", "headers": "X-A is no header", "events": "is no pattern", "more": "signatures[0].scheme is unknown", "tls_verify": "is not yours", "name": "",
+		} {
+			if got := words(p.id("problem-" + field)); got != want {
+				t.Errorf("%s: next to %s stands %q, want %q", path, field, got, want)
+			}
+		}
+		for field, want := range map[string]string{"url": "true", "name": "", "retry_schedule": "true"} {
+			if got := attr(p.id(field), "aria-invalid"); got != want {
+				t.Errorf("%s: %s has aria-invalid %q, want %q", path, field, got, want)
+			}
+		}
+		if got := attr(p.id("name"), "value"); got != "kept <here>" {
+			t.Errorf("%s: the name that was written became %q", path, got)
+		}
+		p.sound()
+	}
+}
+
+func TestFormIsCheckedAsItIsWritten(t *testing.T) {
+	b := newBrowser(t, "admin")
+	w := b.send("/endpoints/check", url.Values{"name": {"a"}, "url": {"ftp://a"}, "timeout": {"soon"}}, true)
+	p := b.page(w, "check", http.StatusOK)
+	if got := words(p.id("problem-url")); got != "must be an http or https URL" {
+		t.Errorf("of the url it says %q", got)
+	}
+	if got := words(p.id("problem-timeout")); got != "must be a duration such as 15s" {
+		t.Errorf("of the timeout it says %q", got)
+	}
+	if n := p.id("problem-name"); n == nil || words(n) != "" || attr(n, "hx-swap-oob") != "true" {
+		t.Error("a field without a problem is not cleared")
+	}
+	if len(p.named("form", "input")) > 0 {
+		t.Error("the check sends the form back, and what is being written with it")
+	}
+	id := b.control.endpoints[0].ID.String()
+	b.send("/endpoints/"+id+"/check", url.Values{"name": {"a"}}, true)
+	if want := "check " + id; b.control.asked[len(b.control.asked)-1] != want {
+		t.Errorf("asked for %q, want %q", b.control.asked, want)
+	}
+}
+
+func TestEditSendsWhatWasChangedOnly(t *testing.T) {
+	b := newBrowser(t, "admin")
+	e := &b.control.endpoints[0]
+	e.Document = json.RawMessage(`{"name":"acme-erp","tenant":"acme","url":"https://u:***@erp.acme.example","profile":"byro","events":["pr.*","po.issued"],"headers":{"X-Region":"eu","Authorization":"***"},"secret":"***","retry":{"schedule":["1s"],"stop_on":["404"]},"signatures":[{"scheme":"github","secret":"***"}]}`)
+	form := url.Values{}
+	p := b.get("/endpoints/"+e.ID.String()+"/edit", http.StatusOK)
+	p.lacks("previous_secrets")
+	for _, n := range p.named("input", "textarea", "select") {
+		switch {
+		case attr(n, "type") == "checkbox" || attr(n, "type") == "radio":
+			if hasAttr(n, "checked") {
+				form.Add(attr(n, "name"), attr(n, "value"))
+			}
+		case n.Data == "textarea":
+			if n.FirstChild != nil {
+				form.Set(attr(n, "name"), n.FirstChild.Data)
+			}
+		case n.Data == "select":
+			for _, o := range children(n) {
+				if hasAttr(o, "selected") {
+					form.Set(attr(n, "name"), attr(o, "value"))
+				}
+			}
+		default:
+			form.Set(attr(n, "name"), attr(n, "value"))
+		}
+	}
+	b.moved("/endpoints/"+e.ID.String()+"/edit", form, "/endpoints/"+e.ID.String()+"?done=saved")
+	same(t, b.control.patched, `{"enabled":true}`) // which the form says, and the document did not
+	form.Set("headers", "X-Region: us\nAuthorization: ***")
+	form.Set("profile", "")
+	form.Set("retry_schedule", "")
+	form.Del("event")
+	form.Set("patterns", "leave.*")
+	b.moved("/endpoints/"+e.ID.String()+"/edit", form, "/endpoints/"+e.ID.String()+"?done=saved")
+	same(t, b.control.patched, `{"enabled":true,"headers":{"X-Region":"us"},"profile":null,"retry":{"schedule":null},"events":["leave.*"]}`)
+	if want := "edit " + e.ID.String() + " 4"; b.control.asked[0] != want {
+		t.Errorf("asked for %q, want %q", b.control.asked[0], want)
+	}
+}
+
+func TestEditTellsOfAnotherEditMeanwhile(t *testing.T) {
+	b := newBrowser(t, "admin")
+	b.control.err = ledger.ErrChanged
+	p := b.post("/endpoints/"+b.control.endpoints[0].ID.String()+"/edit", url.Values{"name": {"mine"}, "revision": {"3"}}, http.StatusUnprocessableEntity)
+	p.has("It was changed meanwhile")
+	if got := attr(p.id("name"), "value"); got != "mine" {
+		t.Errorf("what was written became %q", got)
+	}
+}
+
+func TestPortalsEditLeavesWhatItDoesNotShow(t *testing.T) {
+	b := newBrowser(t, "portal")
+	e := &b.control.endpoints[0]
+	e.Document = json.RawMessage(`{"name":"acme-erp","tenant":"acme","url":"https://erp.acme.example","profile":"byro","events":["pr.*"],"timeout":"3s","enabled":true,"retry":{"schedule":["1s"]}}`)
+	b.moved("/endpoints/"+e.ID.String()+"/edit", url.Values{"name": {"acme-erp"}, "url": {"https://new.acme.example"}, "event": {"pr.*"}, "enabled": {"true"}, "timeout": {"99s"}, "tenant": {"globex"}, "more": {`{"auth":{}}`}}, "/endpoints/"+e.ID.String()+"?done=saved")
+	same(t, b.control.patched, `{"url":"https://new.acme.example"}`)
+}
+
+func TestEndpointsOfTheConfigurationAreNotEditedHere(t *testing.T) {
+	b := newBrowser(t, "admin")
+	id := b.control.endpoints[4].ID.String()
+	b.get("/endpoints/"+id+"/edit", http.StatusConflict).has("It stands in the configuration: change it there.")
+	b.get("/endpoints/"+id, http.StatusOK).lacks("/edit", "/delete", "Rotate the secret")
+}
+
+func TestFurtherKeysAreAnObject(t *testing.T) {
+	b := newBrowser(t, "admin")
+	p := b.post("/endpoints/new", url.Values{"name": {"a"}, "more": {"[1"}}, http.StatusUnprocessableEntity)
+	if words(p.id("problem-more")) == "" || b.control.created != nil {
+		t.Error("what is no JSON object was taken")
+	}
+}
