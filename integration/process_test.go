@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"runtime"
 	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -47,6 +48,16 @@ type logLine struct {
 func startRelay(t testing.TB, db *database, rcv *receiver, config string) *relay {
 	t.Helper()
 	return startCommand(t, db, rcv, config, "run", "--init")
+}
+
+// startRelayWith is startRelay with more variables.
+func startRelayWith(t testing.TB, db *database, rcv *receiver, config string, env ...string) *relay {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "posthorn.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return startProcess(t, slices.Concat(commonEnv(db), []string{"RECEIVER=" + rcv.url(), "SECRET=" + secret}, env), "run", "--init", "--config", file)
 }
 
 // startCommand is startRelay for any command.

@@ -391,7 +391,7 @@ func (a *apiCase) drive(t *testing.T, c *apiClient, method string, before func(n
 				before(n)
 			}
 			got := c.ask(t, role, method, "/api/v1"+strings.ReplaceAll(q.path, "{n}", n), strings.ReplaceAll(q.body, "{n}", n))
-			if got.status != http.StatusOK {
+			if got.status/100 != 2 { // that the document has the very status is looked at below
 				t.Errorf("%s %s answers %d %s to the role %s", method, q.path, got.status, got.body, role)
 				continue
 			}

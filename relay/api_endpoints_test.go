@@ -145,10 +145,10 @@ func TestAnIdempotencyKeyCreatesOneEndpoint(t *testing.T) {
 	}
 	const document = `{"name": "made", "url": "https://made.example", "events": ["a"]}`
 	status, first := ask("k1", document)
-	if status != http.StatusOK || !strings.Contains(first, "whsec_") {
+	if status != http.StatusCreated || !strings.Contains(first, "whsec_") {
 		t.Fatalf("created: %d %s", status, first)
 	}
-	if status, again := ask("k1", document); status != http.StatusOK || again != first {
+	if status, again := ask("k1", document); status != http.StatusCreated || again != first {
 		t.Errorf("again it answers %d %s", status, again)
 	}
 	if status, other := ask("k1", strings.Replace(document, "made", "other", 1)); status != http.StatusUnprocessableEntity || !strings.Contains(other, "header.Idempotency-Key") {

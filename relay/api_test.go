@@ -86,7 +86,7 @@ func (c *apiClient) ask(t *testing.T, role, method, path, body string) answer {
 func (c *apiClient) must(t *testing.T, role, method, path, body string, v any) {
 	t.Helper()
 	a := c.ask(t, role, method, path, body)
-	if a.status != http.StatusOK {
+	if a.status != http.StatusOK && a.status != http.StatusCreated {
 		t.Fatalf("%s %s answers %d %s", method, path, a.status, a.body)
 	}
 	if err := json.Unmarshal(a.body, v); err != nil {

@@ -161,6 +161,9 @@ func (c *control) Test(ctx context.Context, who *admin.Caller, endpoint, eventTy
 	}
 	ep, err := e.usable()
 	if err != nil {
+		if who.Tenant != "" {
+			err = ledger.Refused("endpoint %s: %s", e.Name, notUsable)
+		}
 		return nil, err
 	}
 	r, err := sendTest(ctx, cfg, ep, c.version, Sample{Endpoint: ep.Name, Type: eventType, Payload: payload})

@@ -3,10 +3,13 @@ package relay
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -66,7 +69,9 @@ func (o *Operator) detail(ctx context.Context, who *admin.Caller, e *entry) (*ad
 	if err != nil {
 		return nil, err
 	}
-	d := &admin.EndpointDetail{EndpointStatus: *status, HasSecret: e.config.Secret != "", Patterns: append([]string{}, patterns(e.config)...)}
+	d := &admin.EndpointDetail{
+		EndpointStatus: *status, HasSecret: e.config.Secret != "", PublicKey: publicKey(e.config.Secret), Patterns: append([]string{}, patterns(e.config)...),
+	}
 	for _, p := range e.config.PreviousSecrets {
 		if p.Expires.After(time.Now()) {
 			d.PreviousSecrets = append(d.PreviousSecrets, p.Expires)
@@ -84,8 +89,29 @@ func (o *Operator) detail(ctx context.Context, who *admin.Caller, e *entry) (*ad
 		if d.CreatedBy != "" && !shownToTenants(d.CreatedBy) {
 			d.CreatedBy = someOperator
 		}
+		if d.Broken != "" { // it may tell of the configuration
+			d.Broken = notUsable
+		}
 	}
 	return d, nil
+}
+
+// notUsable is what tenants' callers learn of an endpoint that is broken.
+const notUsable = "it does not fit the relay's configuration any more: whoever runs the relay can mend that"
+
+// publicKey returns the public key of an Ed25519 key in Standard Webhooks' form,
+// in the same form; "" for another secret.
+func publicKey(secret config.Secret) string {
+	encoded, ok := strings.CutPrefix(secret.Reveal(), "whsk_")
+	key, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(encoded, "="))
+	if !ok || err != nil || len(key) < ed25519.SeedSize {
+		return ""
+	}
+	public, ok := ed25519.NewKeyFromSeed(key[:ed25519.SeedSize]).Public().(ed25519.PublicKey)
+	if !ok {
+		return ""
+	}
+	return "whpk_" + base64.StdEncoding.EncodeToString(public)
 }
 
 // CreateEndpoint implements admin.Control.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/posthorn/posthorn/config"
+	"github.com/posthorn/posthorn/relay/httpsig"
 	"github.com/posthorn/posthorn/relay/internal/admin"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
@@ -107,6 +108,9 @@ func TestEndpointsAreCreatedWithTheSecretThatTheyNeed(t *testing.T) {
 			e, err := o.directory.find(tt.name, "")
 			if err != nil || e.defined.broken != "" || made.Secret != "" && e.config.Secret.Reveal() != made.Secret {
 				t.Fatalf("%+v, %v", e, err)
+			}
+			if key, err := httpsig.ParseKey("ed25519", made.PublicKey); (err == nil) != (tt.prefix == "whsk_") {
+				t.Errorf("its public key is %s, %v, %v", made.PublicKey, key, err)
 			}
 			if sealed := e.defined.record.Sealed != nil; sealed != (tt.sealed != "") {
 				t.Errorf("something is sealed: %v", sealed)
@@ -352,6 +356,16 @@ func TestATenantsCallerHasItsOwnEndpointsOnly(t *testing.T) {
 		t.Errorf("its endpoint of the configuration: %+v, %v", mine, err)
 	}
 
+	// One that the configuration cannot use any more tells nothing of it.
+	db.script(t, `UPDATE posthorn.definitions SET document = '{"name": "b", "tenant": "t1", "url": "https://a.example", "events": ["a"], "profile": "gone"}', sealed = NULL,
+		revision = (SELECT max(revision) + 1 FROM posthorn.definitions) WHERE name = 'b';`)
+	broken, err := c.Endpoint(t.Context(), tenantCaller, "b")
+	if err != nil || broken.Broken != notUsable {
+		t.Errorf("a broken one: %+v, %v", broken, err)
+	}
+	wants(t, second(c.Test(t.Context(), tenantCaller, "b", "", nil)), notUsable)
+	wants(t, second(c.Test(t.Context(), adminCaller, "b", "", nil)), "no profile of that name")
+
 	// As many as it may have.
 	db.script(t, fmt.Sprintf(`INSERT INTO posthorn.definitions (id, revision, name, tenant, document, from_lsn, created_by, updated_by)
 SELECT gen_random_uuid(), 1000 + n, 'n' || n, 't1', '{}', '0/0', 'test', 'test' FROM generate_series(1, %d) n;`, maxOfTenant-2))
@@ -478,4 +492,38 @@ func TestRequestsWithAnIdempotencyKeyAreDoneOnce(t *testing.T) {
 	if got, err := once(adminCaller, "k", "another", nil); got != "hunter2 6" || err != nil {
 		t.Errorf("a day later: %q, %v", got, err)
 	}
+}
+
+func TestOperatorsOnTheSpotKnowEndpointsOfTheAPI(t *testing.T) {
+	db := newDatabase(t)
+	receiver := echo(t)
+	cfg := db.initialised(t, strings.Replace(forControl, "ledger:", "egress: {allow: [127.0.0.0/8]}\nledger:", 1))
+	c, _ := controlOf(t, cfg)
+	made := c.create(t, operatorCaller, fmt.Sprintf(`{"name": "made", "url": %q, "events": ["a"], "ordering": "key"}`, receiver))
+	for _, name := range []string{"made", made.ID.String()} {
+		if r, err := SendTest(t.Context(), cfg, "test", Sample{Endpoint: name}); err != nil || r.Err != nil || r.Type != "posthorn.test" || !strings.Contains(string(r.Response), "Webhook-Signature") {
+			t.Errorf("a test of %s: %+v, %v", name, r, err)
+		}
+	}
+	wants(t, second(SendTest(t.Context(), cfg, "test", Sample{Endpoint: "nope"})), `no endpoint "nope" in the configuration, and the API made none`)
+
+	o, err := OpenOperator(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	if turned, err := o.Pause(t.Context(), "made", "why", testActor); err != nil || turned.ID != made.ID || turned.State != EndpointPaused {
+		t.Errorf("paused: %+v, %v", turned, err)
+	}
+	if turned, err := o.Resume(t.Context(), made.ID.String(), "", testActor); err != nil || turned.State != EndpointEnabled {
+		t.Errorf("resumed: %+v, %v", turned, err)
+	}
+	if ordered, err := o.takesRetry(made.ID); err != nil || !ordered {
+		t.Errorf("it takes a retry: %v, %v", ordered, err)
+	}
+	if err := c.DeleteEndpoint(t.Context(), operatorCaller, "made"); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, second(o.Pause(t.Context(), "made", "", testActor)), "no such endpoint")
+	wants(t, second(o.takesRetry(made.ID)), "nor made by the API")
 }

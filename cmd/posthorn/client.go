@@ -95,7 +95,7 @@ func (c *client) ask(ctx context.Context, method, path string, query url.Values,
 		return fmt.Errorf("read the relay's answer: %w", err)
 	case len(text) > maxAnswer:
 		return fmt.Errorf("read the relay's answer: it has more than %d bytes", maxAnswer)
-	case res.StatusCode != http.StatusOK:
+	case res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated:
 		return refusal(res, text)
 	}
 	if err := json.Unmarshal(text, out); err != nil {

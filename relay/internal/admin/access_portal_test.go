@@ -31,7 +31,7 @@ func minted(t *testing.T, a *API, body string) PortalToken {
 	t.Helper()
 	w := answerOf(a, request("POST", "/api/v1/portal-tokens", body, header("Content-Type", "application/json")))
 	var made PortalToken
-	if err := json.Unmarshal(w.Body.Bytes(), &made); err != nil || w.Code != 200 {
+	if err := json.Unmarshal(w.Body.Bytes(), &made); err != nil || w.Code != http.StatusCreated {
 		t.Fatalf("%s answers %d %s, %v", body, w.Code, w.Body, err)
 	}
 	return made

@@ -163,6 +163,7 @@ type operation struct {
 	id, method, path string
 	summary, doc     string
 	role             Role  // the least
+	creates          bool  // it answers 201 Created
 	portal           bool  // whether a tenant may use it: what it does is bounded to the tenant's own
 	body             int64 // most bytes of the request's; 0 for smallBody
 	within           time.Duration
@@ -187,7 +188,12 @@ func register[I, O any](a *API, o operation, do func(context.Context, *Caller, *
 	if o.answer != nil {
 		responses[strconv.Itoa(http.StatusOK)] = o.answer
 	}
+	success := http.StatusOK
+	if o.creates {
+		success = http.StatusCreated
+	}
 	huma.Register(a.huma, huma.Operation{
+		DefaultStatus: success,
 		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.doc, Responses: responses,
 		Security: []map[string][]string{{"token": {o.role.String()}}}, Errors: slices.Compact(errs),
 		MaxBodyBytes: max(o.body, smallBody), BodyReadTimeout: a.bodyWithin, Middlewares: huma.Middlewares{a.require(o)},

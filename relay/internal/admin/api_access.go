@@ -71,7 +71,7 @@ func (a *API) accessOperations() {
 		summary: "List the audit", doc: "Who did what, from where, and what it changed; the newest first.",
 	}, a.listAudit)
 	register(a, operation{
-		id: "create-portal-token", method: http.MethodPost, path: "/portal-tokens", role: Admin,
+		id: "create-portal-token", method: http.MethodPost, path: "/portal-tokens", role: Admin, creates: true,
 		summary: "Create a portal token", doc: "A short-lived token with which somebody of a tenant sees and manages what is that tenant's, by this API or in the dashboard. It needs a key in ledger.encryption_keys.",
 		errors: []int{http.StatusConflict},
 	}, a.createPortalToken)

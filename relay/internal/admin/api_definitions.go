@@ -44,6 +44,7 @@ type Definition struct {
 	Effective       Document    `json:"effective" doc:"All that it sends with, its profile's keys and defaults included. Secrets are ***."`
 	Patterns        []string    `json:"patterns" nullable:"false" doc:"The event types that it gets."`
 	HasSecret       bool        `json:"has_secret" doc:"Whether it, or its tenant, has a secret."`
+	PublicKey       string      `json:"public_key,omitempty" doc:"By which receivers verify where the secret is an Ed25519 key: whpk_ and base64. Absent otherwise."`
 	PreviousSecrets []time.Time `json:"previous_secrets" nullable:"false" doc:"When each of those that sign too expires."`
 	CreatedAt       *time.Time  `json:"created_at,omitempty" doc:"Absent for one of the configuration, as updated_at and created_by."`
 	UpdatedAt       *time.Time  `json:"updated_at,omitempty"`
@@ -118,7 +119,7 @@ func (a *API) definitionOperations() {
 		return in.show(ctx, a, who)
 	})
 	register(a, operation{
-		id: "create-endpoint", method: http.MethodPost, path: "/endpoints", role: Operator, portal: true, body: maxDefinition,
+		id: "create-endpoint", method: http.MethodPost, path: "/endpoints", role: Operator, creates: true, portal: true, body: maxDefinition,
 		summary: "Create an endpoint", doc: "It gets the events that commit after it was created. A secret is made unless the document has one, its tenant has one or nothing signs with it; \"secret\": \"\" is for none. auth, and tls but for verify, take the role admin.",
 		errors: []int{http.StatusConflict},
 	}, a.createEndpoint)
@@ -159,7 +160,7 @@ func (a *API) definitionOperations() {
 func definitionOf(d *EndpointDetail) Definition {
 	return Definition{
 		EndpointFields: EndpointFields(statusOf(&d.EndpointStatus)), Revision: d.Revision, Document: Document(d.Document), Effective: Document(d.Effective),
-		Patterns: append([]string{}, d.Patterns...), HasSecret: d.HasSecret, PreviousSecrets: append([]time.Time{}, d.PreviousSecrets...),
+		Patterns: append([]string{}, d.Patterns...), HasSecret: d.HasSecret, PublicKey: d.PublicKey, PreviousSecrets: append([]time.Time{}, d.PreviousSecrets...),
 		CreatedAt: d.CreatedAt, UpdatedAt: d.UpdatedAt, CreatedBy: d.CreatedBy, Broken: d.Broken,
 	}
 }

@@ -91,7 +91,7 @@ func (a *API) replayOperations() {
 		return &previewOutput{*p}, nil
 	})
 	register(a, operation{
-		id: "start-replay", method: http.MethodPost, path: "/replays", role: Operator, portal: true,
+		id: "start-replay", method: http.MethodPost, path: "/replays", role: Operator, creates: true, portal: true,
 		summary: "Make many deliveries again", doc: "The active relay makes them pending again at the rate, in the order of their commits, and goes on after an interruption where it was. Deliveries keep their ids, and what was kept of their requests, unless new ids are asked for.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, who *Caller, in *replayInput) (*replayOutput, error) {

@@ -40,6 +40,7 @@ type EndpointDetail struct {
 	UpdatedAt       *time.Time
 	CreatedBy       string      // as the audit has it; "" for one of the configuration
 	HasSecret       bool        // its own or its tenant's
+	PublicKey       string      // whpk_ and base64, by which receivers verify where its secret is an Ed25519 key, whsk_; else ""
 	PreviousSecrets []time.Time // when each that still signs expires
 	Patterns        []string    // of the event types that it gets
 	Broken          string      // why the relay's configuration cannot use it, so that its events are parked; "" when it can

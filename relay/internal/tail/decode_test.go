@@ -108,7 +108,7 @@ func TestStreamBecomesEventsInCommitOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if diff := cmp.Diff([]change{{0, 7}, {3, 0}}, s.changes); diff != "" {
+	if diff := cmp.Diff([]change{{0, 7}, {4, 0}}, s.changes); diff != "" {
 		t.Errorf("changes of endpoints (-want +got):\n%s", diff)
 	}
 	type got struct {
