@@ -3,22 +3,41 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/posthorn/posthorn/relay/internal/event"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
+	"github.com/posthorn/posthorn/relay/internal/route"
+	"github.com/posthorn/posthorn/relay/internal/tail"
+	"github.com/posthorn/posthorn/transforms"
 )
 
-// The rhythm of replays.
+// The rhythm of replays, and how many rows of the outbox are listed at once.
 const (
 	replayLook   = time.Second     // for new ones
 	replayAgain  = 5 * time.Second // after a step that failed
 	replaySteps  = 5               // a second, of one replay
 	maxReplaying = 100             // deliveries of a step
+	missedRows   = 1_000_000
 )
+
+// replayer goes on with the replays that run.
+type replayer struct {
+	*session
+	operator *Operator
+	jobs     map[uuid.UUID]*replaying
+}
+
+// replaying is a replay that runs.
+type replaying struct {
+	next time.Time      // when its next step is due
+	rows *tail.Recent   // the rows of the outbox that are to be looked at; nil before
+	from time.Time      // the first of them
+	page []*event.Event // the next of them
+}
 
 // replay goes on with the replays that run, each at its rate, until ctx ends.
 // Nothing that fails here stops the relay: it is logged and tried again.
@@ -27,124 +46,157 @@ func (s *session) replay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	next := make(map[uuid.UUID]time.Time) // when a replay's next step is due
+	r := &replayer{session: s, operator: o}
 	wait := replayLook
 	for pause(ctx, wait) == nil {
-		wait = replayLook
 		running, err := s.ledger.RunningReplays(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.relay.logger.LogAttrs(ctx, slog.LevelWarn, "replays cannot be read", slog.Any("err", err))
 		}
-		due := make(map[uuid.UUID]time.Time, len(running))
+		jobs := make(map[uuid.UUID]*replaying, len(running))
+		wait = replayLook
 		for i := range running {
-			r := &running[i]
-			at := next[r.ID]
-			if now := time.Now(); !now.Before(at) {
-				pace, err := s.stepReplay(ctx, o, r)
-				if errors.Is(err, ledger.ErrFenced) || ctx.Err() != nil {
+			job := r.jobs[running[i].ID]
+			if job == nil {
+				job = &replaying{}
+			}
+			if now := time.Now(); !now.Before(job.next) {
+				pace, err := r.step(ctx, &running[i], job)
+				if err != nil {
 					return nil // the session ends
 				}
-				at = now.Add(pace)
+				job.next = now.Add(pace)
 			}
-			due[r.ID] = at
-			wait = min(wait, max(0, time.Until(at)))
+			jobs[running[i].ID] = job
+			wait = min(wait, max(0, time.Until(job.next)))
 		}
-		next = due
+		r.jobs = jobs
 	}
 	return nil
 }
 
-// stepReplay makes one step of a replay and returns how long after its begin the
-// next one is due.
-func (s *session) stepReplay(ctx context.Context, o *Operator, r *ledger.Replay) (pace time.Duration, err error) {
-	rate := max(1, min(r.Request.Rate, ledger.MaxReplayRate))
+// step makes one step of a replay and returns how long after its begin the
+// next one is due. An error is one that ends the session.
+func (r *replayer) step(ctx context.Context, job *ledger.Replay, at *replaying) (pace time.Duration, err error) {
+	rate := max(1, min(job.Request.Rate, ledger.MaxReplayRate))
 	most := max(1, min(rate/replaySteps, maxReplaying))
-	more, err := s.ledger.StepReplay(ctx, ledger.ReplayStep{ID: r.ID, Most: most, Endpoint: o.takesRetry, Original: o.original})
+	var more bool
+	if err := r.operator.look(ctx); err != nil {
+		return replayAgain, nil //nolint:nilerr // whoever cannot reach the ledger says so
+	}
+	if job.Listed {
+		most, more, err = r.stepRows(ctx, job, at, most)
+	} else {
+		more, err = r.ledger.StepReplay(ctx, ledger.ReplayStep{ID: job.ID, Most: most, Endpoint: r.operator.takesRetry, Original: r.operator.original})
+		more = more || job.RowsUntil != nil
+	}
+	logger := r.relay.logger
 	switch {
 	case errors.Is(err, ledger.ErrFenced) || ctx.Err() != nil:
-		return 0, err
+		return 0, ledger.ErrFenced
 	case err != nil:
-		s.relay.logger.LogAttrs(ctx, slog.LevelWarn, "replay does not go on, it is tried again", slog.String("replay", r.ID.String()), slog.Any("err", err))
-		if err := s.ledger.ReplayFailed(ctx, r.ID, err); err != nil {
-			s.relay.logger.LogAttrs(ctx, slog.LevelWarn, "ledger cannot be written", slog.Any("err", err))
+		*at = replaying{}
+		logger.LogAttrs(ctx, slog.LevelWarn, "replay does not go on, it is tried again", slog.String("replay", job.ID.String()), slog.Any("err", err))
+		if err := r.ledger.ReplayFailed(ctx, job.ID, err); err != nil {
+			logger.LogAttrs(ctx, slog.LevelWarn, "ledger cannot be written", slog.Any("err", err))
 		}
 		return replayAgain, nil
 	case !more:
-		s.relay.logger.LogAttrs(ctx, slog.LevelInfo, "replay ended", slog.String("replay", r.ID.String()))
+		logger.LogAttrs(ctx, slog.LevelInfo, "replay ended", slog.String("replay", job.ID.String()))
 	}
 	return time.Duration(most) * time.Second / time.Duration(rate), nil
 }
 
-// PreviewReplay counts the deliveries that a replay would be about.
-func (o *Operator) PreviewReplay(ctx context.Context, r ReplayRequest) (*ReplayPreview, error) {
-	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
-		return nil, hinted(err)
-	}
-	return o.ledger.PreviewReplay(ctx, r)
-}
-
-// StartReplay begins to make deliveries again, which the active relay does over
-// time, with or without this process. actor stands in the audit.
-func (o *Operator) StartReplay(ctx context.Context, r ReplayRequest, actor Actor) (*Replay, error) {
-	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
-		return nil, hinted(err)
-	}
-	if r.Endpoint != "" {
-		if err := o.knows(ctx, r.Endpoint); err != nil {
-			return nil, err
-		}
-	}
-	return o.ledger.StartReplay(ctx, r, actor)
-}
-
-// knows returns ErrUnknownEndpoint for an endpoint that nobody knows.
-func (o *Operator) knows(ctx context.Context, endpoint string) error {
-	list, err := o.Endpoints(ctx, true)
+// stepRows makes deliveries of the next rows of the outbox, from before the
+// replay's endpoint had any. It returns how many.
+func (r *replayer) stepRows(ctx context.Context, job *ledger.Replay, at *replaying, most int) (made int, more bool, err error) {
+	step := &ledger.MissedRows{ID: job.ID, At: *job.RowsUntil, Last: true}
+	ep, wants, err := r.wanting(job)
 	if err != nil {
-		return err
+		return 0, false, err
 	}
-	for i := range list {
-		if list[i].Name == endpoint || list[i].ID.String() == endpoint {
-			return nil
+	if wants == nil {
+		return 0, false, r.ledger.StepRows(ctx, step)
+	}
+	if step.Last, err = r.nextRows(ctx, job, at); err != nil {
+		return 0, false, err
+	}
+	step.Endpoint = ep.ID
+	for len(at.page) > 0 && len(step.Records) < most {
+		e := at.page[0]
+		at.page, step.At = at.page[1:], e.CommittedAt
+		if !asksFor(&job.Request, e) {
+			continue
+		}
+		wanted, err := wants(e)
+		switch {
+		case err != nil:
+			step.Skipped++
+		case wanted:
+			step.Records = append(step.Records, missed(ep, e))
 		}
 	}
-	return fmt.Errorf("endpoint %s: %w", endpoint, ErrUnknownEndpoint)
+	return len(step.Records), !step.Last, r.ledger.StepRows(ctx, step)
 }
 
-// Replays returns the newest replays, those that a list has after before.
-func (o *Operator) Replays(ctx context.Context, limit int, before ledger.Cursor, tenant string) ([]Replay, error) {
-	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
-		return nil, hinted(err)
+// nextRows reads the next page of rows where all of the last one were looked at.
+// It returns whether there are none.
+func (r *replayer) nextRows(ctx context.Context, job *ledger.Replay, at *replaying) (none bool, err error) {
+	from := job.Request.From
+	if job.RowsAt != nil {
+		from = *job.RowsAt
 	}
-	return o.ledger.Replays(ctx, limit, before, tenant)
-}
-
-// Replay returns a replay, or ErrUnknownReplay. With a tenant it is one of that
-// tenant's.
-func (o *Operator) Replay(ctx context.Context, id uuid.UUID, tenant string) (*Replay, error) {
-	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
-		return nil, hinted(err)
+	for len(at.page) == 0 {
+		if at.rows == nil {
+			at.from = from
+			if at.rows, err = r.relay.databases.source.Between(ctx, from, *job.RowsUntil, missedRows); err != nil {
+				return false, err
+			}
+		}
+		if at.page, err = at.rows.Next(ctx); err != nil {
+			return false, err
+		}
+		if len(at.page) > 0 {
+			break
+		}
+		if !at.rows.More || from.Equal(at.from) { // more than can be listed were written at one moment
+			return true, nil
+		}
+		at.rows = nil
 	}
-	return o.ledger.Replay(ctx, id, tenant)
+	return false, nil
 }
 
-// CancelReplay ends a replay where it is, or returns ErrUnknownReplay. actor
-// stands in the audit.
-func (o *Operator) CancelReplay(ctx context.Context, id uuid.UUID, tenant string, actor Actor) (*Replay, error) {
-	if err := ledger.CheckVersion(ctx, o.databases.ledger); err != nil {
-		return nil, hinted(err)
+// missed returns the record of a delivery that an endpoint has not had.
+func missed(ep *entry, e *event.Event) *ledger.Record {
+	record := &ledger.Record{ID: event.DeliveryID(e.ID, ep.ID), Endpoint: ep.ID, Event: e, State: ledger.Pending, Reason: "replayed"}
+	if hash, ok := e.KeyHash(); ok && ep.config.Ordering == "key" {
+		record.KeyHash = &hash
 	}
-	return o.ledger.CancelReplay(ctx, id, tenant, actor)
+	return record
 }
 
-// ReplayRequest says which deliveries are made again.
-type ReplayRequest = ledger.ReplayRequest
+// wanting returns a replay's endpoint and what tells whether it wants an event;
+// nil when it gets none: it is unknown, disabled, broken, or another tenant's.
+func (r *replayer) wanting(job *ledger.Replay) (*entry, func(*event.Event) (bool, error), error) {
+	ep, err := r.operator.directory.find(job.Request.Endpoint, job.Request.Scope)
+	var refused *ledger.RefusedError
+	switch {
+	case errors.Is(err, ErrUnknownEndpoint), errors.As(err, &refused), err == nil && (!ep.Enabled || ep.defined != nil && ep.defined.broken != ""):
+		return nil, nil, nil
+	case err != nil:
+		return nil, nil, err
+	}
+	rules := route.Endpoint{ID: ep.ID, Tenant: ep.Tenant, Patterns: patterns(ep.config)}
+	if ep.config.Filter != "" {
+		if rules.Filter, err = transforms.ParseFilter(ep.config.Filter); err != nil {
+			return nil, nil, err
+		}
+	}
+	return ep, func(e *event.Event) (bool, error) { return route.Match(rules, e) }, nil
+}
 
-// ReplayPreview is how many deliveries a request is about.
-type ReplayPreview = ledger.ReplayPreview
-
-// Replay is a job of the active relay's.
-type Replay = ledger.Replay
-
-// ErrUnknownReplay reports that there is no replay of that id.
-var ErrUnknownReplay = ledger.ErrUnknownReplay
+// asksFor reports whether a request is about an event.
+func asksFor(q *ledger.ReplayRequest, e *event.Event) bool {
+	return (q.Type == "" || q.Type == e.Type) && (q.Tenant == "" || q.Tenant == e.Tenant) && (q.Scope == "" || q.Scope == e.Tenant) && (q.Event == uuid.Nil || q.Event == e.ID)
+}

@@ -78,6 +78,31 @@ func TestReplaysMakeDeliveriesAgain(t *testing.T) {
 		t.Errorf("%d ids", len(ids))
 	}
 
+	// What was written before the endpoint had any delivery.
+	db.script(t, `INSERT INTO posthorn.outbox (type, payload) SELECT t, json_build_object('n', n) FROM generate_series(1, 3) n, unnest(ARRAY['none', 'pr.gone']) t;`)
+	c.waitDeliveries(t, "endpoint=a+b%2Fc&state=delivered", 3)
+	db.script(t, `DELETE FROM posthorn.deliveries WHERE endpoint_id = (SELECT id FROM posthorn.endpoints WHERE name = 'a b/c');`)
+	for _, attempts := range []int{1, 2} { // of the rows of the outbox, then of the deliveries
+		c.must(t, "operator", "POST", "/api/v1/replays", `{"endpoint": "a b/c", "rate": 1000}`, &started)
+		if r := c.waitReplay(t, started.ID); r.State != "done" || r.Done != 3 || r.Skipped != 0 {
+			t.Errorf("of what was missed %+v", r)
+		}
+		made := func() int {
+			n := 0
+			for _, d := range c.waitDeliveries(t, "endpoint=a+b%2Fc", 3) {
+				if d.State == "delivered" && d.Attempts == attempts {
+					n++
+				}
+			}
+			return n
+		}
+		for deadline := time.Now().Add(30 * time.Second); made() < 3; {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d of 3 were made %d times", made(), attempts)
+			}
+		}
+	}
+
 	c.must(t, "operator", "POST", "/api/v1/endpoints/ill/pause", "", &struct{}{})
 	var retried struct{ Replay struct{ ID string } }
 	c.must(t, "operator", "POST", "/api/v1/deliveries/retry", `{"endpoint": "ill", "states": ["pending"]}`, &retried)

@@ -75,6 +75,7 @@ func scenarios() []scenario {
 		memoryScenario(),
 		startScenario(),
 		commitScenario(),
+		controlScenario(),
 		growthScenario(),
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -76,6 +77,10 @@ type Replay struct {
 	CreatedBy  string
 	FinishedAt *time.Time
 	Error      string
+
+	Listed    bool       // it came to the last delivery: what is left are rows of the outbox
+	RowsUntil *time.Time // the rows of the outbox before this one are looked at too; nil for none
+	RowsAt    *time.Time // up to which they were
 }
 
 // search returns what finds the request's deliveries.
@@ -103,23 +108,48 @@ func (l *Ledger) PreviewReplay(ctx context.Context, r ReplayRequest) (*ReplayPre
 	return &p, nil
 }
 
-const sqlStartReplay = `INSERT INTO posthorn.replays (id, request, tenant, total, total_more, created_by)
-SELECT $1, $2, $3, $4, $5, $6 WHERE (SELECT count(*) FROM posthorn.replays WHERE state = 'running') < $7`
+const sqlStartReplay = `INSERT INTO posthorn.replays (id, request, tenant, total, total_more, created_by, rows_until)
+SELECT $1, $2, $3, $4, $5, $6, $8 WHERE (SELECT count(*) FROM posthorn.replays WHERE state = 'running') < $7`
+
+// missed returns before which row of the outbox events had no delivery to the
+// request's endpoint, because it was made later: its first delivery's, or the
+// end of the request. It is nil where they are not asked for.
+func (l *Ledger) missed(ctx context.Context, r *ReplayRequest) (until *time.Time, err error) {
+	if r.Endpoint == "" || r.NewIDs || !slices.Contains(r.States, Delivered) {
+		return nil, nil
+	}
+	first := &search{Filter: Filter{Endpoint: r.Endpoint, Scope: r.Scope, Until: r.Until, Limit: 1}, forwards: true}
+	err = l.searching(ctx, func(s *searcher) error {
+		found, err := s.find(ctx, first)
+		if until = &r.Until; len(found) > 0 {
+			until = &found[0].CreatedAt
+		}
+		return err
+	})
+	return until, err
+}
 
 // StartReplay makes a job of a request, which the active relay takes up. What
 // commits afterwards is not in it. It is a *RefusedError when too many run.
+//
+// Where what was delivered to one endpoint is made again, so is what is still in
+// the outbox from before that endpoint had deliveries. That is not counted ahead.
 func (l *Ledger) StartReplay(ctx context.Context, r ReplayRequest, actor Actor) (*Replay, error) {
 	p, err := l.PreviewReplay(ctx, r)
 	if err != nil {
 		return nil, err
 	}
+	if r.Until.IsZero() {
+		if err := l.pool.QueryRow(ctx, `SELECT now()`).Scan(&r.Until); err != nil {
+			return nil, fmt.Errorf("start a replay: %w", err)
+		}
+	}
+	until, err := l.missed(ctx, &r)
+	if err != nil {
+		return nil, fmt.Errorf("start a replay: find the endpoint's first delivery: %w", err)
+	}
 	id := uuid.New()
 	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
-		if r.Until.IsZero() {
-			if err := tx.QueryRow(ctx, `SELECT now()`).Scan(&r.Until); err != nil {
-				return err
-			}
-		}
 		if r.Rate == 0 {
 			r.Rate = defaultRate
 		}
@@ -127,7 +157,7 @@ func (l *Ledger) StartReplay(ctx context.Context, r ReplayRequest, actor Actor) 
 		if err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, sqlStartReplay, id, string(text), orNull(r.Scope), p.Total, p.More, actor.Name, maxReplays)
+		tag, err := tx.Exec(ctx, sqlStartReplay, id, string(text), orNull(r.Scope), p.Total, p.More, actor.Name, maxReplays, until)
 		if err != nil {
 			return err
 		}
@@ -145,7 +175,7 @@ func (l *Ledger) StartReplay(ctx context.Context, r ReplayRequest, actor Actor) 
 }
 
 const (
-	replayColumns = `SELECT id, request, state, total, total_more, done, skipped, at, at_id, created_at, created_by, finished_at, coalesce(error, '') FROM posthorn.replays `
+	replayColumns = `SELECT id, request, state, total, total_more, done, skipped, at, at_id, created_at, created_by, finished_at, coalesce(error, ''), listed, rows_until, rows_at FROM posthorn.replays `
 	sqlReplay     = replayColumns + `WHERE id = $1 AND ($2 = '' OR tenant = $2)`
 	sqlReplays    = replayColumns + `WHERE ($1 = '' OR tenant = $1) AND (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $4`
 	sqlRunning    = replayColumns + `WHERE state = 'running' ORDER BY created_at, id`
@@ -160,7 +190,7 @@ func scanReplay(row pgx.CollectableRow) (r Replay, err error) {
 func scanReplayAt(row pgx.Row, r *Replay) (at Cursor, err error) {
 	var id *uuid.UUID
 	var request []byte
-	err = row.Scan(&r.ID, &request, &r.State, &r.Total, &r.TotalMore, &r.Done, &r.Skipped, &r.At, &id, &r.CreatedAt, &r.CreatedBy, &r.FinishedAt, &r.Error)
+	err = row.Scan(&r.ID, &request, &r.State, &r.Total, &r.TotalMore, &r.Done, &r.Skipped, &r.At, &id, &r.CreatedAt, &r.CreatedBy, &r.FinishedAt, &r.Error, &r.Listed, &r.RowsUntil, &r.RowsAt)
 	if err != nil {
 		return at, err
 	}

@@ -38,11 +38,11 @@ type batch struct {
 // StepReplay makes the next deliveries of a replay pending, or those that are
 // pending due now, and records how far it has come, in one transaction: a replay
 // that was interrupted goes on exactly there. It returns whether more is to be
-// done. It does nothing when the replay does not run any more, and returns
+// done, but for rows of the outbox. It does nothing when the replay does not run any more, and returns
 // ErrFenced when another relay took over.
 func (l *Ledger) StepReplay(ctx context.Context, step ReplayStep) (more bool, err error) {
 	r, cursor, err := l.replayAt(ctx, step.ID)
-	if err == nil && r.State != ReplayRunning {
+	if err == nil && (r.State != ReplayRunning || r.Listed) {
 		return false, nil
 	}
 	var b *batch
@@ -139,10 +139,11 @@ func (l *Ledger) takesAgain(ctx context.Context, step ReplayStep, b *batch, endp
 	return why == nil, nil
 }
 
-const sqlLockReplay = `SELECT state = 'running' AND (at, at_id) IS NOT DISTINCT FROM ($2::timestamptz, $3::uuid) FROM posthorn.replays WHERE id = $1 FOR UPDATE`
+const sqlLockReplay = `SELECT NOT listed AND state = 'running' AND (at, at_id) IS NOT DISTINCT FROM ($2::timestamptz, $3::uuid) FROM posthorn.replays WHERE id = $1 FOR UPDATE`
 
-const sqlReplayed = `UPDATE posthorn.replays SET at = $2, at_id = $3, done = done + $4, skipped = skipped + $5,
-  state = CASE WHEN $6 THEN state ELSE 'done' END, finished_at = CASE WHEN $6 THEN NULL ELSE clock_timestamp() END, error = NULL WHERE id = $1`
+const sqlReplayed = `UPDATE posthorn.replays SET at = $2, at_id = $3, done = done + $4, skipped = skipped + $5, listed = NOT $6, error = NULL,
+  state = CASE WHEN $6 OR rows_until IS NOT NULL THEN state ELSE 'done' END,
+  finished_at = CASE WHEN $6 OR rows_until IS NOT NULL THEN NULL ELSE clock_timestamp() END WHERE id = $1`
 
 // sqlDueNow leaves alone what waits for an earlier event of its key.
 const sqlDueNow = `UPDATE posthorn.pending SET due_at = now(), reason = 'retried by hand', updated_at = now() WHERE id = ANY($1) AND state = 'pending' AND due_at < 'infinity'`

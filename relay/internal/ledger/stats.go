@@ -66,17 +66,22 @@ type Sample struct {
 	Span      time.Duration // one of the three
 	Took      time.Duration // how long the span really was
 	All       Count
-	Endpoints map[string]Count // by name, of those at which something did
+	Endpoints map[string]Count // by name or id, of those at which something did
 }
 
 const sqlSample = `INSERT INTO posthorn.stats (created_at, span, events, delivered, failed, attempts, failed_attempts, latency)
 SELECT now() - $1 * interval '1 microsecond', $2, $3, $4, $5, $6, $7, $8 WHERE EXISTS (SELECT FROM posthorn.relay WHERE slot = $9 AND epoch = $10)`
 
-const sqlSampleEndpoints = `INSERT INTO posthorn.stats (created_at, span, endpoint_id, events, delivered, failed, attempts, failed_attempts)
-SELECT DISTINCT ON (e.name) now() - $1 * interval '1 microsecond', $2, e.id, 0, u.delivered, u.failed, u.attempts, u.failed_attempts
-FROM unnest($3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS u(name, delivered, failed, attempts, failed_attempts)
-  JOIN posthorn.endpoints e ON e.name = u.name AND e.state <> 'removed'
-WHERE EXISTS (SELECT FROM posthorn.relay WHERE slot = $8 AND epoch = $9) ORDER BY e.name, e.id`
+// sqlSampleEndpoints takes an endpoint by its id where the counters name that.
+const sqlSampleEndpoints = `WITH u AS (
+  SELECT * FROM unnest($3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) AS u(name, id, delivered, failed, attempts, failed_attempts)
+), found AS (
+  SELECT e.id AS endpoint_id, u.* FROM u JOIN posthorn.endpoints e ON e.id = u.id UNION ALL
+  SELECT e.id, u.* FROM u JOIN posthorn.endpoints e ON e.name = u.name AND e.state <> 'removed' WHERE u.id IS NULL
+)
+INSERT INTO posthorn.stats (created_at, span, endpoint_id, events, delivered, failed, attempts, failed_attempts)
+SELECT DISTINCT ON (name) now() - $1 * interval '1 microsecond', $2, endpoint_id, 0, delivered, failed, attempts, failed_attempts
+FROM found WHERE EXISTS (SELECT FROM posthorn.relay WHERE slot = $9 AND epoch = $10) ORDER BY name, endpoint_id`
 
 // Record keeps a sample. It does nothing when another relay took over.
 func (l *Ledger) Record(ctx context.Context, s *Sample) error {
@@ -86,12 +91,18 @@ func (l *Ledger) Record(ctx context.Context, s *Sample) error {
 	b.Queue(sqlSample, microseconds(s.Took), span, s.All.Events, s.All.Delivered, s.All.Failed, s.All.Attempts, s.All.FailedAttempts, s.All.Latency, l.slot, l.epoch.Load())
 	if len(s.Endpoints) > 0 {
 		var names []string
+		var ids []*uuid.UUID
 		var delivered, failed, attempts, failedAttempts []int64
 		for name, c := range s.Endpoints {
-			names, delivered, failed = append(names, name), append(delivered, c.Delivered), append(failed, c.Failed)
+			var known *uuid.UUID
+			if id, err := uuid.Parse(name); err == nil {
+				known = &id
+			}
+			names, ids = append(names, name), append(ids, known)
+			delivered, failed = append(delivered, c.Delivered), append(failed, c.Failed)
 			attempts, failedAttempts = append(attempts, c.Attempts), append(failedAttempts, c.FailedAttempts)
 		}
-		b.Queue(sqlSampleEndpoints, microseconds(s.Took), span, names, delivered, failed, attempts, failedAttempts, l.slot, l.epoch.Load())
+		b.Queue(sqlSampleEndpoints, microseconds(s.Took), span, names, ids, delivered, failed, attempts, failedAttempts, l.slot, l.epoch.Load())
 	}
 	if err := l.pool.SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("record stats: %w", err)
@@ -136,11 +147,14 @@ func (q *StatsQuery) partly() bool { return q.Endpoint != "" || q.Scope != "" }
 const sqlSeries = `WITH rows AS MATERIALIZED (
   SELECT floor(extract(epoch FROM created_at - $2::timestamptz) * 1000000 / $1)::bigint AS step, events, delivered, failed, attempts, failed_attempts, latency
   FROM posthorn.stats WHERE %s AND span = $4 AND created_at >= $2 AND created_at < $3
+), buckets AS (
+  SELECT step, array_agg(n ORDER BY bucket) AS latency FROM (
+    SELECT r.step, u.bucket, sum(u.n)::bigint AS n FROM rows r, unnest(r.latency) WITH ORDINALITY AS u(n, bucket) GROUP BY 1, 2) summed GROUP BY 1
+), counts AS (
+  SELECT step, sum(events)::bigint AS events, sum(delivered)::bigint AS delivered, sum(failed)::bigint AS failed,
+    sum(attempts)::bigint AS attempts, sum(failed_attempts)::bigint AS failed_attempts FROM rows GROUP BY 1
 )
-SELECT step, sum(events)::bigint, sum(delivered)::bigint, sum(failed)::bigint, sum(attempts)::bigint, sum(failed_attempts)::bigint,
-  (SELECT array_agg(n ORDER BY bucket) FROM (
-    SELECT bucket, sum(n)::bigint AS n FROM rows r, unnest(r.latency) WITH ORDINALITY AS u(n, bucket) WHERE r.step = rows.step GROUP BY bucket) summed)
-FROM rows GROUP BY step ORDER BY step`
+SELECT step, events, delivered, failed, attempts, failed_attempts, latency FROM counts LEFT JOIN buckets USING (step) ORDER BY step`
 
 // Series returns what happened, in steps of q.Step from q.From on: those in
 // which nothing did are there too. The last one may be cut off. An endpoint that

@@ -64,7 +64,7 @@ func TestSeriesAddUpTheSpansOfTheirSteps(t *testing.T) {
 		ago  time.Duration
 		all  Count
 	}{{SpanShort, 5 * time.Second, count}, {SpanShort, 15 * time.Second, slowly}, {SpanShort, 65 * time.Second, count}, {SpanMiddle, 5 * time.Second, count}, {SpanLong, 5 * time.Second, count}} {
-		l.sample(t, Sample{Span: s.span, All: s.all, Endpoints: map[string]Count{"erp": {Delivered: 7, Attempts: 8, FailedAttempts: 1}, "other": {Failed: 2}, "gone": {Failed: 3}}}, s.ago)
+		l.sample(t, Sample{Span: s.span, All: s.all, Endpoints: map[string]Count{"erp": {Delivered: 7, Attempts: 8, FailedAttempts: 1}, other.ID.String(): {Failed: 2}, "gone": {Failed: 3}}}, s.ago)
 	}
 	short, err := l.Series(t.Context(), StatsQuery{From: until.Add(-2 * time.Minute), Until: until.Add(time.Minute), Step: 30 * time.Second})
 	if err != nil {

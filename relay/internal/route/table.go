@@ -182,6 +182,13 @@ func (p *patterns) find(found []int, typ string) []int {
 	return found
 }
 
+// Match reports whether an endpoint wants an event, disabled or not. An error
+// says why its filter cannot judge it.
+func Match(ep Endpoint, e *event.Event) (bool, error) {
+	m := newTable([]Endpoint{ep}, func(int) bool { return false }).match(e)
+	return len(m.endpoints) > 0, m.errs[0]
+}
+
 // Wants reports whether patterns, as Endpoint has them, match an event type.
 func Wants(patterns []string, typ string) bool {
 	return len(newTable([]Endpoint{{Patterns: patterns}}, nil).find(typ, "")) > 0

@@ -121,3 +121,12 @@ func TestFilterAndDisabling(t *testing.T) {
 		t.Errorf("after it was enabled: got %v", got.endpoints)
 	}
 }
+
+func TestMatchIsWhatTheRouterWouldDo(t *testing.T) {
+	ep := Endpoint{Tenant: "a", Patterns: []string{"order.*"}}
+	for want, e := range map[bool]*event.Event{true: {Type: "order.placed", Tenant: "a"}, false: {Type: "order.placed", Tenant: "b"}} {
+		if got, err := Match(ep, e); err != nil || got != want {
+			t.Errorf("%+v: %t, %v", e, got, err)
+		}
+	}
+}

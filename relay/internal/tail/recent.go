@@ -48,7 +48,7 @@ const (
 // Next, from one goroutine.
 type Recent struct {
 	Total int  // how many rows there are to go through
-	More  bool // there are older rows of the time asked for, beyond the limit
+	More  bool // there are more rows of the time asked for, beyond the limit
 
 	rows *rowReader
 	ids  []string // of the rows that were not read yet
@@ -68,10 +68,32 @@ func (s *Source) Recent(ctx context.Context, age time.Duration, limit int) (*Rec
 	if r.columns.CreatedAt == "" {
 		return nil, fmt.Errorf("table %s has no created_at: mend source.columns", s.Table)
 	}
+	return r.find(ctx, sqlRecent, limit, age.Microseconds())
+}
+
+// sqlBetween reads the oldest ones first.
+const sqlBetween = `SELECT %s::text FROM %s WHERE %s >= $1 AND %[3]s < $3 ORDER BY %[3]s, %[4]s LIMIT $2`
+
+// Between finds the outbox rows that were written at from or later and before
+// until, at most limit of them, the oldest; Next returns these in their order. A
+// zero from is the beginning. A table without created_at has none.
+func (s *Source) Between(ctx context.Context, from, until time.Time, limit int) (*Recent, error) {
+	r, err := s.newRowReader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r.columns.CreatedAt == "" {
+		return &Recent{rows: r}, nil
+	}
+	return r.find(ctx, sqlBetween, limit, from, until)
+}
+
+// find reads the ids of rows by a statement whose second argument is the limit.
+func (r *rowReader) find(ctx context.Context, sql string, limit int, first any, more ...any) (*Recent, error) {
 	id, created := pgx.Identifier{r.columns.ID}.Sanitize(), pgx.Identifier{r.columns.CreatedAt}.Sanitize()
 	found := &Recent{rows: r, page: recentRows}
-	err = s.readOnly(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, fmt.Sprintf(sqlRecent, id, s.Table.SQL(), created, id), age.Microseconds(), int64(limit)+1)
+	err := r.source.readOnly(ctx, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, fmt.Sprintf(sql, id, r.source.Table.SQL(), created, id), append([]any{first, int64(limit) + 1}, more...)...)
 		if err != nil {
 			return err
 		}
@@ -88,7 +110,7 @@ func (s *Source) Recent(ctx context.Context, age time.Duration, limit int) (*Rec
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look for recent rows in %s: %w", s.Table, err)
+		return nil, fmt.Errorf("look for rows in %s: %w", r.source.Table, err)
 	}
 	found.Total = len(found.ids)
 	return found, nil

@@ -64,6 +64,9 @@ CREATE TABLE posthorn.replays (
   skipped     bigint NOT NULL DEFAULT 0,
   at          timestamptz,
   at_id       uuid,
+  listed      boolean NOT NULL DEFAULT false,
+  rows_until  timestamptz,
+  rows_at     timestamptz,
   created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
   created_by  text NOT NULL,
   finished_at timestamptz,
@@ -73,6 +76,8 @@ CREATE INDEX replays_list ON posthorn.replays (created_at, id);
 CREATE INDEX replays_running ON posthorn.replays (created_at, id) WHERE state = 'running';
 COMMENT ON TABLE posthorn.replays IS 'deliveries that operators had made again in bulk';
 COMMENT ON COLUMN posthorn.replays.at IS 'with at_id the last delivery that it came to, in the order of commit times and ids';
+COMMENT ON COLUMN posthorn.replays.listed IS 'it came to the last delivery; what is left are rows of the outbox from before its endpoint had any';
+COMMENT ON COLUMN posthorn.replays.rows_until IS 'the rows of the outbox before this one are looked at too, so far those up to rows_at; NULL for none';
 
 -- stats: what happened, in spans of three lengths, so that no chart reads many
 -- rows.
