@@ -84,7 +84,8 @@ race: postgres programs ## Run all tests under the race detector (needs a C comp
 	POSTHORN_BIN=$(CURDIR)/$(BINARY)-race CGO_ENABLED=1 $(GO) test -race -timeout=20m -skip='TestLarge|TestBurst|TestPayloads|TestPluginThatFails|TestPluginIsSwapped|TestHangingPlugin|TestEveryKindOfTransform|TestScenariosBriefly|TestOldEvents' $(INTEGRATION)
 
 .PHONY: lint
-lint: ## Check the sources: shell syntax, gofmt, go vet (Linux and macOS), golangci-lint
+lint: ## Check the sources: no conflict left by a merge, shell syntax, gofmt, go vet (Linux and macOS), golangci-lint
+	@! git grep --line-number --extended-regexp '^(<{7}|>{7}) '
 	@bash -n .ci/run
 	@find . -name '*.sh' | xargs -n 1 sh -n
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }

@@ -17,7 +17,8 @@ import (
 // Masked returns the configuration as it is in effect, as YAML: defaults
 // filled in, endpoints with the keys of their profile. Secrets and the
 // credentials of URLs are "***"; a text that was written with a reference
-// such as ${NAME} shows the reference; what is empty is left out.
+// such as ${NAME} shows the reference; what is empty is left out. A secret of an
+// endpoint that stands once more, such as in its body, is "***" there, too.
 func (c *Config) Masked() []byte {
 	text, err := yaml.Marshal(c.masked(reflect.ValueOf(*c), c.origin()))
 	if err != nil {
@@ -49,10 +50,15 @@ func (c *Config) masked(v reflect.Value, p place) *yaml.Node {
 		result.Kind = yaml.SequenceNode
 		for i := range v.Len() {
 			at := p.item(i)
-			if endpoint, ok := v.Index(i).Interface().(Endpoint); ok {
+			endpoint, ok := v.Index(i).Interface().(Endpoint)
+			if ok {
 				at.node = under(c.profileNode(endpoint.ProfileName), at.node)
 			}
-			result.Content = append(result.Content, c.masked(v.Index(i), at))
+			shown := c.masked(v.Index(i), at)
+			if ok {
+				hideIn(shown, hiding(secretsOf(v.Index(i), false)))
+			}
+			result.Content = append(result.Content, shown)
 		}
 	case reflect.Map:
 		for _, name := range slices.Sorted(maps.Keys(keysOf(v))) {
@@ -259,6 +265,22 @@ func secretsOf(v reflect.Value, headers bool) (all []string) {
 		}
 	}
 	return all
+}
+
+// hideIn makes the texts under n as hide makes them.
+func hideIn(n *yaml.Node, hide *strings.Replacer) {
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 1; i < len(n.Content); i += 2 {
+			hideIn(n.Content[i], hide)
+		}
+	case yaml.SequenceNode:
+		for _, item := range n.Content {
+			hideIn(item, hide)
+		}
+	default:
+		n.Value = hide.Replace(n.Value)
+	}
 }
 
 // appendYAML appends what masked yields as JSON, its texts as hide makes them.

@@ -57,3 +57,18 @@ func TestMaskedOfTheDefaults(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+func TestMaskedHidesASecretThatStandsOnceMore(t *testing.T) {
+	path := t.TempDir() + "/posthorn.yaml"
+	text := "database: {url: postgres://db/app}\nendpoints:\n  - {name: erp, url: 'https://erp.example', events: [a], secret: hunter2-endpoint, body: 'key=hunter2-endpoint', headers: {X-Note: with hunter2-endpoint}}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(cfg.Masked()); strings.Contains(got, "hunter2") || !strings.Contains(got, "key=***") {
+		t.Errorf("shows %s", got)
+	}
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/posthorn/posthorn/config"
 	"github.com/posthorn/posthorn/relay/internal/admin"
+	"github.com/posthorn/posthorn/relay/internal/admin/dashboard"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
 
@@ -96,7 +97,11 @@ func (r *Relay) newAPI(first *config.Config) error {
 		}
 		access.Sessions = ledger.New(r.control.databases.ledger, first.Source.Slot, ledger.Bodies(first.Ledger.Bodies), slog.New(slog.DiscardHandler))
 	}
+	access.Styles = dashboard.Styles()
 	r.access = admin.NewAccess(access)
+	if r.dashboard, err = r.newDashboard(running); err != nil {
+		return err
+	}
 	r.api, err = admin.NewAPI(admin.APIOptions{Control: r.control, Snapshot: r.snapshot, Access: r.access, Version: r.version, Logger: r.logger})
 	return err
 }
@@ -106,6 +111,8 @@ func (r *Relay) operators() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/api/", r.api)
 	r.access.Mount(mux)
+	mux.Handle(dashboard.Base, r.dashboard)
+	mux.Handle(dashboard.Base+"/", r.dashboard)
 	return mux
 }
 

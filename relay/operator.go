@@ -34,6 +34,12 @@ type DeliveryState = ledger.State
 // DeliveryFilter says which deliveries are listed. A zero field matches all.
 type DeliveryFilter = ledger.Filter
 
+// ReplayState is how a replay stands.
+type ReplayState = ledger.ReplayState
+
+// Cursor is where something stands in a list.
+type Cursor = ledger.Cursor
+
 // ErrUnknownDelivery reports that no delivery of that id stands in the ledger.
 var ErrUnknownDelivery = ledger.ErrUnknownDelivery
 

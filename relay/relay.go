@@ -19,6 +19,7 @@ import (
 
 	"github.com/posthorn/posthorn/config"
 	"github.com/posthorn/posthorn/relay/internal/admin"
+	"github.com/posthorn/posthorn/relay/internal/admin/dashboard"
 	"github.com/posthorn/posthorn/relay/internal/tail"
 	"github.com/posthorn/posthorn/relay/internal/trace"
 )
@@ -38,6 +39,7 @@ type Relay struct {
 	announcer *announcer
 	api       *admin.API
 	access    *admin.Access
+	dashboard *dashboard.Dashboard
 	control   *control            // of API and dashboard; nil where nobody may use them
 	lease     *tail.Lease         // whether the slot is ours
 	tracer    *trace.Tracer       // nil without traces, and before Run

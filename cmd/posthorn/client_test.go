@@ -178,6 +178,10 @@ func TestCommandsDoTheSameByTheAPI(t *testing.T) {
 	}
 	e.same(exitOK, "deliveries", "list")
 	e.same(exitOK, "deliveries", "list", "--limit", "2")
+	e.same(exitOK, "deliveries", "list", "--state", "failed", "--state", "delivered", "--from", "1h", "--until", "2126-01-02T15:04:05Z")
+	if text := e.same(exitOK, "deliveries", "list", "--until", "2026-01-02T15:04:05Z"); !strings.HasPrefix(text, "no deliveries\n") {
+		t.Errorf("before all of them is listed:\n%s", text)
+	}
 	if text := e.same(exitOK, "deliveries", "list", "--state", "failed", "--endpoint", "a b/c", "--type", "pr.made", "--tenant", "acme", "--since", "1h"); strings.Count(text, "\n") < 6 {
 		t.Errorf("of failed deliveries is listed:\n%s", text)
 	}
@@ -210,6 +214,67 @@ func TestCommandsDoTheSameByTheAPI(t *testing.T) {
 	want := list[0].ID + ": due now\n"
 	if out, _ := e.run(e.env, exitOK, "deliveries", "retry", list[0].ID, "--server", e.url); out != want {
 		t.Errorf("retried: %q, want %q", out, want)
+	}
+}
+
+// TestReplaysDoTheSameByTheAPI starts replays both ways, and looks at each by
+// the other.
+func TestReplaysDoTheSameByTheAPI(t *testing.T) {
+	e := newElsewhere(t)
+	e.publish(3)
+	there := []string{"--server", e.url}
+	here := []string{"--config", e.file}
+	await := func(args []string, done func(out string) bool) {
+		t.Helper()
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for deadline := time.After(30 * time.Second); ; {
+			out, _ := e.run(e.env, exitOK, append(args, there...)...)
+			if done(out) {
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-deadline:
+				t.Fatalf("posthorn %q says to the end:\n%s", args, out)
+			}
+		}
+	}
+	failed := func(out string) bool { return strings.Count(out, "failed") == 3 }
+	await([]string{"deliveries", "list", "--state", "failed"}, failed)
+	if text := e.same(exitOK, "replay", "preview", "--endpoint", "a b/c", "--state", "failed", "--from", "2026-01-02T15:04:05Z"); !strings.HasPrefix(text, "3 deliveries\n  a b/c  3\n") {
+		t.Errorf("the preview is\n%s", text)
+	}
+	if text := e.same(exitOK, "replay", "list"); !strings.HasPrefix(text, "no replays\n") {
+		t.Errorf("before the first replay:\n%s", text)
+	}
+	for i, where := range [][]string{here, there} {
+		var r struct{ ID, State string }
+		out, _ := e.run(e.env, exitOK, append([]string{"replay", "start", "--endpoint", "a b/c", "--type", "pr.made", "--from", "1h", "--output", "json"}, where...)...)
+		if err := json.Unmarshal([]byte(out), &r); err != nil || r.ID == "" || r.State != "running" {
+			t.Fatalf("%v in %s", err, out)
+		}
+		await([]string{"replay", "show", r.ID}, func(out string) bool {
+			return strings.HasPrefix(out, r.ID+": done; 3 of 3 deliveries made again, 0 skipped\nabout: delivered/failed/skipped, endpoint a b/c, type pr.made, from ")
+		})
+		await([]string{"deliveries", "list", "--state", "failed"}, failed)
+		e.same(exitOK, "replay", "show", r.ID)
+		if text := e.same(exitOK, "replay", "cancel", r.ID); !strings.Contains(text, `"state": "done"`) {
+			t.Errorf("a replay that is over is cancelled: %s", text)
+		}
+		if text := e.same(exitOK, "replay", "list"); strings.Count(text, `"state": "done"`) != i+1 {
+			t.Errorf("after %d replays:\n%s", i+1, text)
+		}
+	}
+	e.same(exitOK, "replay", "list", "--limit", "1")
+	for where, args := range map[string][]string{"here": here, "there": there} {
+		_, stderr := e.run(e.env, exitFailed, append([]string{"replay", "show", "0198f1d2-0000-7000-8000-000000000001"}, args...)...)
+		if !strings.Contains(stderr, "no such replay") {
+			t.Errorf("%s an unknown replay is shown as %s", where, stderr)
+		}
+		if _, stderr = e.run(e.env, exitFailed, append([]string{"replay", "start", "--endpoint", "nope"}, args...)...); !strings.Contains(stderr, "nope: no such endpoint") {
+			t.Errorf("%s an unknown endpoint is replayed as %s", where, stderr)
+		}
 	}
 }
 

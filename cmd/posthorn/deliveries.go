@@ -34,7 +34,7 @@ const maxListed = 10_000
 
 func newDeliveriesListCommand(g *globals) *cobra.Command {
 	var f relay.DeliveryFilter
-	var eventID string
+	var eventID, from, until string
 	var states []string
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -60,6 +60,13 @@ func newDeliveriesListCommand(g *globals) *cobra.Command {
 					return usagef("--event is the event's UUID, not %q", eventID)
 				}
 			}
+			var err error
+			if f.From, err = parseMoment("--from", from, time.Now()); err != nil {
+				return err
+			}
+			if f.Until, err = parseMoment("--until", until, time.Now()); err != nil {
+				return err
+			}
 			return g.withOperator(func(o operator) error {
 				list, err := o.List(cmd.Context(), f)
 				if err != nil {
@@ -76,6 +83,8 @@ func newDeliveriesListCommand(g *globals) *cobra.Command {
 	flags.StringVar(&f.Type, "type", "", "only of this event `type`")
 	flags.StringVar(&eventID, "event", "", "only of the event with this `UUID`")
 	flags.DurationVar(&f.Since, "since", 0, "only of events committed within this `duration`, such as 1h")
+	flags.StringVar(&from, "from", "", "only of events committed at this `time` or later: 2026-01-02T15:04:05Z, or so long ago: 24h")
+	flags.StringVar(&until, "until", "", "only of events committed before this `time`")
 	flags.IntVar(&f.Limit, "limit", 50, "at most so many")
 	return cmd
 }
@@ -151,7 +160,8 @@ func newDeliveriesRetryCommand(g *globals) *cobra.Command {
 or of one that is pending, now instead of later. It is sent with the same id and
 the same body; where the ledger has no request, because a transform failed or it
 was not kept (ledger.bodies), the event is transformed and rendered again. A
-running relay makes the attempt within a second or two.`,
+running relay makes the attempt within a second or two. posthorn replay start
+--state failed does it for many.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ids := make([]uuid.UUID, len(args))

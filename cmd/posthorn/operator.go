@@ -14,8 +14,8 @@ import (
 	"github.com/posthorn/posthorn/relay"
 )
 
-// operator is what the operators' commands speak to: *relay.Operator, which is
-// on the spot, or the client of a relay's API.
+// operator is what the operators' commands speak to: one on the spot, or the
+// client of a relay's API.
 type operator interface {
 	Endpoints(ctx context.Context, removed bool) ([]relay.EndpointStatus, error)
 	Pause(ctx context.Context, name, reason string, actor relay.Actor) (*relay.TurnedEndpoint, error)
@@ -23,6 +23,26 @@ type operator interface {
 	List(ctx context.Context, f relay.DeliveryFilter) ([]relay.Delivery, error)
 	Show(ctx context.Context, id uuid.UUID) (*relay.DeliveryDetail, error)
 	Retry(ctx context.Context, id uuid.UUID, actor relay.Actor) (again bool, err error)
+	PreviewReplay(ctx context.Context, r relay.ReplayRequest) (*relay.ReplayPreview, error)
+	StartReplay(ctx context.Context, r relay.ReplayRequest, actor relay.Actor) (*relay.Replay, error)
+	NewestReplays(ctx context.Context, limit int) ([]relay.Replay, error)
+	ShowReplay(ctx context.Context, id uuid.UUID) (*relay.Replay, error)
+	EndReplay(ctx context.Context, id uuid.UUID, actor relay.Actor) (*relay.Replay, error)
+}
+
+// onSpot is the operator of the configuration's ledger, whoever's tenant.
+type onSpot struct{ *relay.Operator }
+
+func (o onSpot) NewestReplays(ctx context.Context, limit int) ([]relay.Replay, error) {
+	return o.Replays(ctx, limit, relay.Cursor{}, "")
+}
+
+func (o onSpot) ShowReplay(ctx context.Context, id uuid.UUID) (*relay.Replay, error) {
+	return o.Replay(ctx, id, "")
+}
+
+func (o onSpot) EndReplay(ctx context.Context, id uuid.UUID, actor relay.Actor) (*relay.Replay, error) {
+	return o.CancelReplay(ctx, id, "", actor)
 }
 
 // withOperator calls do with an operator: of the configuration's ledger, or the
@@ -45,7 +65,7 @@ func (g *globals) withOperator(do func(operator) error) error {
 		return &exitError{exitConfig, err}
 	}
 	defer o.Close()
-	return do(o)
+	return do(onSpot{o})
 }
 
 const serverHelp = `With --server it asks the HTTP API of a relay, as who the token belongs to, and

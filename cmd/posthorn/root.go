@@ -149,6 +149,7 @@ endpoint that wants it, again and again until it arrives.
 		newListenCommand(g),
 		newEndpointsCommand(g),
 		newDeliveriesCommand(g),
+		newReplayCommand(g),
 		newSendTestCommand(g),
 		newEventsCommand(g),
 		newTransformCommand(g),

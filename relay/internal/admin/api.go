@@ -194,7 +194,7 @@ func register[I, O any](a *API, o operation, do func(context.Context, *Caller, *
 	}
 	huma.Register(a.huma, huma.Operation{
 		DefaultStatus: success,
-		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.doc, Responses: responses,
+		OperationID:   o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.doc, Responses: responses,
 		Security: []map[string][]string{{"token": {o.role.String()}}}, Errors: slices.Compact(errs),
 		MaxBodyBytes: max(o.body, smallBody), BodyReadTimeout: a.bodyWithin, Middlewares: huma.Middlewares{a.require(o)},
 	}, func(ctx context.Context, in *I) (*O, error) {

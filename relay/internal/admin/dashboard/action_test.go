@@ -40,7 +40,7 @@ func TestActionsOnAnEndpoint(t *testing.T) {
 			t.Errorf("%s asked for %q, want %q", path, b.control.asked, test.asked)
 		}
 	}
-	if want := (ReplayRequest{States: []ledger.State{ledger.Pending}, Endpoint: id}); b.control.replay.Endpoint != want.Endpoint || !slices.Equal(b.control.replay.States, want.States) {
+	if want := (ledger.ReplayRequest{States: []ledger.State{ledger.Pending}, Endpoint: id}); b.control.replay.Endpoint != want.Endpoint || !slices.Equal(b.control.replay.States, want.States) {
 		t.Errorf("a drain asks for %+v, want %+v", b.control.replay, want)
 	}
 	b.control.err = ledger.Refused("it is disabled in the configuration")
@@ -155,6 +155,18 @@ func TestListsHeedTheirFilters(t *testing.T) {
 	}
 }
 
+func TestTabsKeepTheFilter(t *testing.T) {
+	b := newBrowser(t, "admin")
+	for path, want := range map[string]string{
+		"/deliveries?endpoint=a%26b&type=c&state=failed": "/deliveries?endpoint=a%26b&state=pending&type=c", "/deliveries?state=failed": "/deliveries?state=pending", "/failed?endpoint=a%26b": "/failed?endpoint=a%26b&state=pending",
+	} {
+		p := b.get(path, http.StatusOK)
+		if len(p.all(func(n *html.Node) bool { return n.Data == "a" && attr(n, "href") == Base+want })) != 1 {
+			t.Errorf("%s has no link to %s", path, want)
+		}
+	}
+}
+
 func TestListsArePagedToTheirEnd(t *testing.T) {
 	b := newBrowser(t, "admin")
 	seen := map[string]bool{}
@@ -224,7 +236,7 @@ type changingControl struct {
 	fresh []ledger.Delivery
 }
 
-func (c *changingControl) List(context.Context, *admin.Caller, Filter) ([]ledger.Delivery, error) {
+func (c *changingControl) List(context.Context, *admin.Caller, ledger.Filter) ([]ledger.Delivery, error) {
 	select {
 	case d := <-c.more:
 		c.fresh = append(c.fresh, d)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
 
 // bar is one bar of a row of bars: what succeeded stands below what failed. All
@@ -31,7 +33,7 @@ const (
 )
 
 // barsOf returns a bar for each point. What is not nothing is seen.
-func barsOf(points []Point, span time.Duration) *bars {
+func barsOf(points []ledger.Point, span time.Duration) *bars {
 	b := &bars{Height: barsHeight, Width: max(1, float64(len(points))*(barWidth+barGap)-barGap)}
 	most := int64(1)
 	for _, p := range points {

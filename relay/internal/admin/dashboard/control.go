@@ -25,17 +25,17 @@ type control interface {
 	Resume(ctx context.Context, who *admin.Caller, endpoint, reason string) (*ledger.Turned, error)
 	Test(ctx context.Context, who *admin.Caller, endpoint, eventType string, payload []byte) (*admin.TestResult, error)
 
-	List(ctx context.Context, who *admin.Caller, f Filter) ([]ledger.Delivery, error)
+	List(ctx context.Context, who *admin.Caller, f ledger.Filter) ([]ledger.Delivery, error)
 	Show(ctx context.Context, who *admin.Caller, id uuid.UUID) (*ledger.Detail, error)
 	Retry(ctx context.Context, who *admin.Caller, id uuid.UUID) (again bool, err error)
 
-	PreviewReplay(ctx context.Context, who *admin.Caller, r ReplayRequest) (*ReplayPreview, error)
-	StartReplay(ctx context.Context, who *admin.Caller, r ReplayRequest) (*Replay, error)
-	Replays(ctx context.Context, who *admin.Caller, limit int, before ledger.Cursor) ([]Replay, error)
-	Replay(ctx context.Context, who *admin.Caller, id uuid.UUID) (*Replay, error)
-	CancelReplay(ctx context.Context, who *admin.Caller, id uuid.UUID) (*Replay, error)
+	PreviewReplay(ctx context.Context, who *admin.Caller, r ledger.ReplayRequest) (*ledger.ReplayPreview, error)
+	StartReplay(ctx context.Context, who *admin.Caller, r ledger.ReplayRequest) (*ledger.Replay, error)
+	Replays(ctx context.Context, who *admin.Caller, limit int, before ledger.Cursor) ([]ledger.Replay, error)
+	Replay(ctx context.Context, who *admin.Caller, id uuid.UUID) (*ledger.Replay, error)
+	CancelReplay(ctx context.Context, who *admin.Caller, id uuid.UUID) (*ledger.Replay, error)
 
-	Stats(ctx context.Context, who *admin.Caller, q StatsQuery) (*Stats, error)
+	Stats(ctx context.Context, who *admin.Caller, q ledger.StatsQuery) (*admin.Stats, error)
 	Audit(ctx context.Context, who *admin.Caller, f ledger.AuditFilter) ([]ledger.AuditEntry, error)
 	Catalogue() []admin.EventType
 }

@@ -55,7 +55,10 @@ func filterOf(v url.Values) filter {
 func (f filter) Has(state ledger.State) bool { return slices.Contains(f.States, string(state)) }
 
 // Narrow reports whether the filter asks for more than states.
-func (f filter) Narrow() bool { return f.With("") != "" }
+func (f filter) Narrow() bool {
+	f.States = nil
+	return f.Query() != ""
+}
 
 // Query returns the filter as its address has it.
 func (f filter) Query() string {
@@ -73,21 +76,22 @@ func (f filter) Query() string {
 	return v.Encode()
 }
 
-// With returns the query of the filter with one state only; "" for all.
-func (f filter) With(state string) string {
+// Link returns the address of the list at path with one state only, "" for all.
+// It is a whole one: of a part html/template would escape what divides it.
+func (f filter) Link(path, state string) string {
 	f.States = nil
 	if state != "" {
 		f.States = []string{state}
 	}
-	return f.Query()
+	return strings.TrimSuffix(Base+path+"?"+f.Query(), "?")
 }
 
 const localTime = "2006-01-02T15:04"
 
 // ledger returns the filter for the ledger, and sets Problem where something of
 // it makes no sense: nothing matches then.
-func (f *filter) ledger(now time.Time) (out Filter, ok bool) {
-	out = Filter{Endpoint: f.Endpoint, Tenant: f.Tenant, Type: f.Type}
+func (f *filter) ledger(now time.Time) (out ledger.Filter, ok bool) {
+	out = ledger.Filter{Endpoint: f.Endpoint, Tenant: f.Tenant, Type: f.Type}
 	for _, s := range f.States {
 		out.States = append(out.States, ledger.State(s))
 	}

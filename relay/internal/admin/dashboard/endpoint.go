@@ -22,7 +22,7 @@ type endpointBody struct {
 	Forecast []forecastTry
 	Jitter   string
 	Newest   []ledger.Delivery
-	Series   []Point
+	Series   []ledger.Point
 	Bars     *bars
 	Span     span
 	Spans    []span
@@ -71,7 +71,7 @@ func (d *Dashboard) endpointBody(q *request) (*endpointBody, error) {
 func (d *Dashboard) bodyOf(q *request, detail *admin.EndpointDetail) (*endpointBody, error) {
 	b := &endpointBody{EndpointDetail: detail, Health: healthOf(&detail.EndpointStatus), Span: spanOf(q), Spans: spans, Graces: graces, Own: detail.Origin == ledger.OfAPI}
 	var err error
-	if b.Newest, err = d.Control.List(q.Context(), q.who, Filter{Endpoint: detail.ID.String(), Limit: 10}); err != nil {
+	if b.Newest, err = d.Control.List(q.Context(), q.who, ledger.Filter{Endpoint: detail.ID.String(), Limit: 10}); err != nil {
 		return nil, err
 	}
 	stats, err := d.stats(q, detail.ID.String(), b.Span)
@@ -237,7 +237,7 @@ func (d *Dashboard) drainEndpoint(q *request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := d.Control.StartReplay(q.Context(), q.who, ReplayRequest{States: []ledger.State{ledger.Pending}, Endpoint: detail.ID.String()})
+	r, err := d.Control.StartReplay(q.Context(), q.who, ledger.ReplayRequest{States: []ledger.State{ledger.Pending}, Endpoint: detail.ID.String()})
 	if err != nil {
 		return nil, err
 	}

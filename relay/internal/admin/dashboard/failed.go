@@ -16,7 +16,7 @@ type failedBody struct {
 
 // previewBody is what a bulk retry or replay would do.
 type previewBody struct {
-	*ReplayPreview
+	*ledger.ReplayPreview
 	Query  []pair // the form's fields, once more
 	Path   string // where to confirm
 	Replay bool   // it is no retry of failed ones
@@ -64,7 +64,7 @@ func (d *Dashboard) failed(q *request) (*answer, error) {
 }
 
 // retryOf returns the request of a bulk retry, and the fields that ask for it.
-func retryOf(q *request) (r ReplayRequest, fields []pair, err error) {
+func retryOf(q *request) (r ledger.ReplayRequest, fields []pair, err error) {
 	f, _ := failedFilter(filterOf(q.PostForm))
 	wanted, ok := f.ledger(time.Now())
 	if !ok {
@@ -74,8 +74,8 @@ func retryOf(q *request) (r ReplayRequest, fields []pair, err error) {
 }
 
 // requestOf returns a replay of what a filter matches.
-func requestOf(f Filter) ReplayRequest {
-	return ReplayRequest{States: f.States, Endpoint: f.Endpoint, Tenant: f.Tenant, Type: f.Type, Event: f.Event, From: f.From, Until: f.Until}
+func requestOf(f ledger.Filter) ledger.ReplayRequest {
+	return ledger.ReplayRequest{States: f.States, Endpoint: f.Endpoint, Tenant: f.Tenant, Type: f.Type, Event: f.Event, From: f.From, Until: f.Until}
 }
 
 // fields returns the filter as a form's.
@@ -100,7 +100,7 @@ func (d *Dashboard) previewRetry(q *request) (*answer, error) {
 	return d.preview(q, r, &previewBody{Query: fields, Path: "/failed/retry"})
 }
 
-func (d *Dashboard) preview(q *request, r ReplayRequest, b *previewBody) (*answer, error) {
+func (d *Dashboard) preview(q *request, r ledger.ReplayRequest, b *previewBody) (*answer, error) {
 	var err error
 	if b.ReplayPreview, err = d.Control.PreviewReplay(q.Context(), q.who, r); err != nil {
 		return nil, err
@@ -123,7 +123,7 @@ func (d *Dashboard) retryMany(q *request) (*answer, error) {
 	return d.start(q, r)
 }
 
-func (d *Dashboard) start(q *request, r ReplayRequest) (*answer, error) {
+func (d *Dashboard) start(q *request, r ledger.ReplayRequest) (*answer, error) {
 	made, err := d.Control.StartReplay(q.Context(), q.who, r)
 	if err != nil {
 		return nil, err

@@ -23,17 +23,17 @@ import (
 type fakeControl struct {
 	endpoints  []admin.EndpointDetail
 	deliveries []ledger.Detail
-	replays    []Replay
+	replays    []ledger.Replay
 	entries    []ledger.AuditEntry
 	catalogue  []admin.EventType
 	result     *admin.TestResult
 	now        time.Time
 
 	asked   []string // what was asked for, as method and argument
-	filters []Filter
+	filters []ledger.Filter
 	created json.RawMessage
 	patched json.RawMessage
-	replay  ReplayRequest
+	replay  ledger.ReplayRequest
 	err     error // of everything that changes something
 	invalid *admin.InvalidError
 }
@@ -173,10 +173,10 @@ func (f *fakeControl) fail(d *ledger.Detail, n int) {
 
 func (f *fakeControl) addReplays() {
 	done := f.now.Add(-3 * time.Hour)
-	f.replays = []Replay{
-		{ID: idOf("replay", 0), State: "running", Total: 1204, Done: 731, Skipped: 4, CreatedAt: f.now.Add(-80 * time.Second), CreatedBy: "web:ops", Request: ReplayRequest{States: []ledger.State{ledger.Failed}, Endpoint: "acme-payroll", Rate: 100}},
-		{ID: idOf("replay", 1), State: "done", Total: 88, Done: 88, CreatedAt: f.now.Add(-4 * time.Hour), CreatedBy: "api:ci", FinishedAt: &done, Request: ReplayRequest{States: []ledger.State{ledger.Delivered, ledger.Failed}, Type: "pr.submitted", From: f.now.Add(-48 * time.Hour), Until: f.now.Add(-24 * time.Hour), NewIDs: true, Rate: 10}},
-		{ID: idOf("replay", 2), State: "cancelled", Total: 5400, Done: 311, CreatedAt: f.now.Add(-30 * time.Hour), CreatedBy: "web:sara", FinishedAt: &done, Request: ReplayRequest{Tenant: "globex"}},
+	f.replays = []ledger.Replay{
+		{ID: idOf("replay", 0), State: "running", Total: 1204, Done: 731, Skipped: 4, CreatedAt: f.now.Add(-80 * time.Second), CreatedBy: "web:ops", Request: ledger.ReplayRequest{States: []ledger.State{ledger.Failed}, Endpoint: "acme-payroll", Rate: 100}},
+		{ID: idOf("replay", 1), State: "done", Total: 88, Done: 88, CreatedAt: f.now.Add(-4 * time.Hour), CreatedBy: "api:ci", FinishedAt: &done, Request: ledger.ReplayRequest{States: []ledger.State{ledger.Delivered, ledger.Failed}, Type: "pr.submitted", From: f.now.Add(-48 * time.Hour), Until: f.now.Add(-24 * time.Hour), NewIDs: true, Rate: 10}},
+		{ID: idOf("replay", 2), State: "cancelled", Total: 5400, Done: 311, CreatedAt: f.now.Add(-30 * time.Hour), CreatedBy: "web:sara", FinishedAt: &done, Request: ledger.ReplayRequest{Tenant: "globex"}},
 	}
 }
 
@@ -306,7 +306,7 @@ func (f *fakeControl) Test(_ context.Context, _ *admin.Caller, endpoint, eventTy
 	return &result, nil
 }
 
-func (f *fakeControl) List(_ context.Context, who *admin.Caller, wanted Filter) ([]ledger.Delivery, error) {
+func (f *fakeControl) List(_ context.Context, who *admin.Caller, wanted ledger.Filter) ([]ledger.Delivery, error) {
 	f.filters = append(f.filters, wanted)
 	var list []ledger.Delivery
 	for _, d := range f.deliveries {
@@ -333,44 +333,44 @@ func (f *fakeControl) Retry(_ context.Context, _ *admin.Caller, id uuid.UUID) (b
 	return false, f.err
 }
 
-func (f *fakeControl) PreviewReplay(_ context.Context, _ *admin.Caller, r ReplayRequest) (*ReplayPreview, error) {
+func (f *fakeControl) PreviewReplay(_ context.Context, _ *admin.Caller, r ledger.ReplayRequest) (*ledger.ReplayPreview, error) {
 	f.replay = r
-	return &ReplayPreview{Total: 1204, Endpoints: []EndpointCount{{"acme-payroll", 900}, {"acme-erp", 304}}}, f.err
+	return &ledger.ReplayPreview{Total: 1204, Endpoints: []ledger.EndpointCount{{Endpoint: "acme-payroll", Count: 900}, {Endpoint: "acme-erp", Count: 304}}}, f.err
 }
 
-func (f *fakeControl) StartReplay(_ context.Context, _ *admin.Caller, r ReplayRequest) (*Replay, error) {
+func (f *fakeControl) StartReplay(_ context.Context, _ *admin.Caller, r ledger.ReplayRequest) (*ledger.Replay, error) {
 	f.replay = r
 	f.note("replay")
 	return &f.replays[0], f.err
 }
 
-func (f *fakeControl) Replays(context.Context, *admin.Caller, int, ledger.Cursor) ([]Replay, error) {
+func (f *fakeControl) Replays(context.Context, *admin.Caller, int, ledger.Cursor) ([]ledger.Replay, error) {
 	return f.replays, nil
 }
 
-func (f *fakeControl) Replay(_ context.Context, _ *admin.Caller, id uuid.UUID) (*Replay, error) {
+func (f *fakeControl) Replay(_ context.Context, _ *admin.Caller, id uuid.UUID) (*ledger.Replay, error) {
 	for i := range f.replays {
 		if f.replays[i].ID == id {
 			return &f.replays[i], nil
 		}
 	}
-	return nil, errUnknownReplay
+	return nil, ledger.ErrUnknownReplay
 }
 
-func (f *fakeControl) CancelReplay(_ context.Context, _ *admin.Caller, id uuid.UUID) (*Replay, error) {
+func (f *fakeControl) CancelReplay(_ context.Context, _ *admin.Caller, id uuid.UUID) (*ledger.Replay, error) {
 	f.note("cancel", id)
 	return &f.replays[0], f.err
 }
 
-func (f *fakeControl) Stats(_ context.Context, _ *admin.Caller, q StatsQuery) (*Stats, error) {
+func (f *fakeControl) Stats(_ context.Context, _ *admin.Caller, q ledger.StatsQuery) (*admin.Stats, error) {
 	oldest := f.now.Add(-11 * time.Hour)
-	s := &Stats{Now: StatsNow{EventsPerSecond: 41.37, DeliveriesPerSecond: 96.2, SuccessShare: 0.9931, P50: 18 * time.Millisecond, P95: 96 * time.Millisecond, P99: 410 * time.Millisecond,
+	s := &admin.Stats{Now: admin.StatsNow{EventsPerSecond: 41.37, DeliveriesPerSecond: 96.2, SuccessShare: 0.9931, P50: 18 * time.Millisecond, P95: 96 * time.Millisecond, P99: 410 * time.Millisecond,
 		Pending: 1534, OldestPending: &oldest, SlotKnown: true, SlotLag: 182 << 10, SlotRetained: 48 << 20}}
 	r := rand.New(rand.NewPCG(uint64(len(q.Endpoint)), 3))
 	for at, i := q.From.Truncate(q.Step), 0; at.Before(q.Until); at, i = at.Add(q.Step), i+1 {
 		wave := 1 + 0.5*math.Sin(float64(i)/7) + 0.2*r.Float64()
 		n := int64(wave * q.Step.Seconds() * 40)
-		p := Point{At: at, Events: n / 2, Delivered: n, Attempts: n, P50: time.Duration(15+8*wave) * time.Millisecond, P95: time.Duration(70+40*wave) * time.Millisecond, P99: time.Duration(250+90*r.Float64()*wave) * time.Millisecond}
+		p := ledger.Point{At: at, Events: n / 2, Delivered: n, Attempts: n, P50: time.Duration(15+8*wave) * time.Millisecond, P95: time.Duration(70+40*wave) * time.Millisecond, P99: time.Duration(250+90*r.Float64()*wave) * time.Millisecond}
 		if i%11 > 8 {
 			p.Failed, p.FailedAttempts = n/9, n/5
 		}

@@ -34,9 +34,9 @@ func spanOf(q *request) span {
 }
 
 // stats returns those of an endpoint, "" for all, for the last so long.
-func (d *Dashboard) stats(q *request, endpoint string, s span) (*Stats, error) {
+func (d *Dashboard) stats(q *request, endpoint string, s span) (*admin.Stats, error) {
 	now := time.Now()
-	return d.Control.Stats(q.Context(), q.who, StatsQuery{From: now.Add(-s.All), Until: now, Step: s.Step, Endpoint: endpoint})
+	return d.Control.Stats(q.Context(), q.who, ledger.StatsQuery{From: now.Add(-s.All), Until: now, Step: s.Step, Endpoint: endpoint})
 }
 
 // home leads to the first page that the caller has.
@@ -46,7 +46,7 @@ func (d *Dashboard) home(q *request) (*answer, error) {
 
 // overviewBody is what the overview shows.
 type overviewBody struct {
-	*Stats
+	*admin.Stats
 	Stream  admin.Snapshot
 	Known   bool // the stream's numbers are this relay's
 	Trouble []ledger.EndpointStatus
@@ -84,7 +84,7 @@ func (d *Dashboard) overview(q *request) (*answer, error) {
 			o.Trouble = append(o.Trouble, all[i])
 		}
 	}
-	if o.Newest, err = d.Control.List(q.Context(), q.who, Filter{Limit: 8}); err != nil {
+	if o.Newest, err = d.Control.List(q.Context(), q.who, ledger.Filter{Limit: 8}); err != nil {
 		return nil, err
 	}
 	a := &answer{page: "overview", title: "Overview", section: "overview", body: o}
@@ -107,7 +107,7 @@ type series struct {
 	P99       []any     `json:"p99"`
 }
 
-func seriesOf(points []Point, step time.Duration) *series {
+func seriesOf(points []ledger.Point, step time.Duration) *series {
 	s := &series{At: []int64{}, Events: []float64{}, Delivered: []float64{}, Failed: []float64{}, Attempts: []float64{}, Missed: []float64{}, P50: []any{}, P95: []any{}, P99: []any{}}
 	ms := func(d time.Duration) any {
 		if d == 0 {

@@ -243,7 +243,7 @@ func (d *Dashboard) problem(ctx context.Context, page string, err error) problem
 	switch {
 	case errors.Is(err, errNoPage):
 		return problem{http.StatusNotFound, "There is no such page."}
-	case errors.Is(err, ledger.ErrUnknownEndpoint), errors.Is(err, ledger.ErrUnknownDelivery), errors.Is(err, errUnknownReplay), errors.Is(err, errUnknown):
+	case errors.Is(err, ledger.ErrUnknownEndpoint), errors.Is(err, ledger.ErrUnknownDelivery), errors.Is(err, ledger.ErrUnknownReplay), errors.Is(err, errUnknown):
 		return problem{http.StatusNotFound, "It is not here: it may have been removed, or the address is wrong."}
 	case errors.Is(err, errRole):
 		return problem{http.StatusForbidden, "Your role does not allow this."}

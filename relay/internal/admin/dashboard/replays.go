@@ -12,7 +12,7 @@ import (
 )
 
 // replayRow is a replay as pages show it.
-type replayRow struct{ *Replay }
+type replayRow struct{ *ledger.Replay }
 
 // Share returns how much of it is done, from 0 to 100.
 func (r replayRow) Share() int64 {
@@ -109,7 +109,7 @@ func (d *Dashboard) newReplay(q *request) (*answer, error) {
 }
 
 // replayOf returns the replay that a form asks for, and the fields that do.
-func replayOf(form url.Values) (r ReplayRequest, fields []pair, err error) {
+func replayOf(form url.Values) (r ledger.ReplayRequest, fields []pair, err error) {
 	f := filterOf(form)
 	wanted, ok := f.ledger(time.Now())
 	if !ok {
