@@ -17,10 +17,20 @@ type span struct {
 }
 
 var spans = []span{
+	{"15m", "15 minutes", 15 * time.Minute, 20 * time.Second},
 	{"1h", "1 hour", time.Hour, time.Minute},
 	{"6h", "6 hours", 6 * time.Hour, 5 * time.Minute},
 	{"24h", "24 hours", 24 * time.Hour, 15 * time.Minute},
 	{"7d", "7 days", 7 * 24 * time.Hour, 2 * time.Hour},
+}
+
+// of returns the span for an endpoint, "" for all: what is one's is recorded by
+// the minute.
+func (s span) of(endpoint string) span {
+	if endpoint != "" {
+		s.Step = max(s.Step, time.Minute)
+	}
+	return s
 }
 
 // spanOf returns the span that a request asks for, or the one before all.
@@ -36,7 +46,7 @@ func spanOf(q *request) span {
 // stats returns those of an endpoint, "" for all, for the last so long.
 func (d *Dashboard) stats(q *request, endpoint string, s span) (*admin.Stats, error) {
 	now := time.Now()
-	return d.Control.Stats(q.Context(), q.who, ledger.StatsQuery{From: now.Add(-s.All), Until: now, Step: s.Step, Endpoint: endpoint})
+	return d.Control.Stats(q.Context(), q.who, ledger.StatsQuery{From: now.Add(-s.All), Until: now, Step: s.of(endpoint).Step, Endpoint: endpoint})
 }
 
 // home leads to the first page that the caller has.
@@ -137,6 +147,6 @@ func (d *Dashboard) statsJSON(q *request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(seriesOf(stats.Series, s.Step))
+	text, err := json.Marshal(seriesOf(stats.Series, s.of(endpoint).Step))
 	return &answer{json: text}, err
 }
