@@ -170,6 +170,8 @@ func TestEndpointsOfTheAPIAreToldOfAndTold(t *testing.T) {
 		c.must(t, "operator", "POST", "/api/v1/endpoints", fmt.Sprintf(`{"name": %q, "url": "%s/%s", "events": [%q], "secret": %q, %s}`,
 			name, o.url, name, map[string]string{"ops": "posthorn.*", "made": "*"}[name], operationsSecret, headers), &struct{}{})
 	}
+	db.publish(t, "pr.made", `{}`)
+	o.await(t, "/made", "pr.made") // the relay knows it
 	c.must(t, "operator", "PATCH", "/api/v1/endpoints/made", `{"enabled": false}`, &struct{}{})
 	body, _ := o.await(t, "/ops", "posthorn.endpoint.disabled")
 	var about aboutEndpoint

@@ -50,20 +50,20 @@ func (s *session) replay(ctx context.Context) error {
 	wait := replayLook
 	for pause(ctx, wait) == nil {
 		running, err := s.ledger.RunningReplays(ctx)
-		if err != nil && ctx.Err() == nil {
+		if wait = replayLook; err != nil && ctx.Err() == nil {
 			s.relay.logger.LogAttrs(ctx, slog.LevelWarn, "replays cannot be read", slog.Any("err", err))
+			wait = replayAgain
 		}
 		jobs := make(map[uuid.UUID]*replaying, len(running))
-		wait = replayLook
 		for i := range running {
 			job := r.jobs[running[i].ID]
 			if job == nil {
 				job = &replaying{}
 			}
 			if now := time.Now(); !now.Before(job.next) {
-				pace, err := r.step(ctx, &running[i], job)
-				if err != nil {
-					return nil // the session ends
+				pace, goesOn := r.step(ctx, &running[i], job)
+				if !goesOn {
+					return nil
 				}
 				job.next = now.Add(pace)
 			}
@@ -76,35 +76,35 @@ func (s *session) replay(ctx context.Context) error {
 }
 
 // step makes one step of a replay and returns how long after its begin the
-// next one is due. An error is one that ends the session.
-func (r *replayer) step(ctx context.Context, job *ledger.Replay, at *replaying) (pace time.Duration, err error) {
+// next one is due, and whether the session goes on.
+func (r *replayer) step(ctx context.Context, job *ledger.Replay, at *replaying) (pace time.Duration, goesOn bool) {
 	rate := max(1, min(job.Request.Rate, ledger.MaxReplayRate))
 	most := max(1, min(rate/replaySteps, maxReplaying))
 	var more bool
-	if err := r.operator.look(ctx); err != nil {
-		return replayAgain, nil //nolint:nilerr // whoever cannot reach the ledger says so
-	}
-	if job.Listed {
+	err := r.operator.look(ctx)
+	switch {
+	case err != nil:
+	case job.Listed:
 		most, more, err = r.stepRows(ctx, job, at, most)
-	} else {
+	default:
 		more, err = r.ledger.StepReplay(ctx, ledger.ReplayStep{ID: job.ID, Most: most, Endpoint: r.operator.takesRetry, Original: r.operator.original})
 		more = more || job.RowsUntil != nil
 	}
 	logger := r.relay.logger
 	switch {
 	case errors.Is(err, ledger.ErrFenced) || ctx.Err() != nil:
-		return 0, ledger.ErrFenced
+		return 0, false
 	case err != nil:
 		*at = replaying{}
 		logger.LogAttrs(ctx, slog.LevelWarn, "replay does not go on, it is tried again", slog.String("replay", job.ID.String()), slog.Any("err", err))
 		if err := r.ledger.ReplayFailed(ctx, job.ID, err); err != nil {
 			logger.LogAttrs(ctx, slog.LevelWarn, "ledger cannot be written", slog.Any("err", err))
 		}
-		return replayAgain, nil
+		return replayAgain, true
 	case !more:
 		logger.LogAttrs(ctx, slog.LevelInfo, "replay ended", slog.String("replay", job.ID.String()))
 	}
-	return time.Duration(most) * time.Second / time.Duration(rate), nil
+	return time.Duration(most) * time.Second / time.Duration(rate), true
 }
 
 // stepRows makes deliveries of the next rows of the outbox, from before the

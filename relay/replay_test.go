@@ -2,6 +2,7 @@ package relay
 
 import (
 	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
@@ -108,5 +109,48 @@ func TestReplaysMakeDeliveriesAgain(t *testing.T) {
 	c.must(t, "operator", "POST", "/api/v1/deliveries/retry", `{"endpoint": "ill", "states": ["pending"]}`, &retried)
 	if r := c.waitReplay(t, retried.Replay.ID); r.State != "done" || r.Done != 0 || r.Skipped != 5 {
 		t.Errorf("to a paused endpoint %+v", r)
+	}
+}
+
+func TestATenantReplaysItsOwnOnly(t *testing.T) {
+	c, _ := tenants(t)
+	acme := c.portal(t, "acme", "operator")
+	var others, own struct{ ID string }
+	c.must(t, "operator", "POST", "/api/v1/replays", `{"type": "pr.made", "states": ["skipped"]}`, &others)
+	for path, method := range map[string]string{"/replays/" + others.ID: "GET", "/replays/" + others.ID + "/cancel": "POST", "/stats?endpoint=bravo-erp": "GET"} {
+		if got := acme.ask(t, "", method, "/api/v1"+path, ""); got.status != http.StatusNotFound {
+			t.Errorf("%s answers a tenant %d %s", path, got.status, got.body)
+		}
+	}
+	for _, endpoint := range []string{"bravo-erp", "all-bravo", "nobody"} {
+		if got := acme.ask(t, "", "POST", "/api/v1/replays", `{"endpoint": "`+endpoint+`"}`); got.status != http.StatusNotFound {
+			t.Errorf("to %s: %d %s", endpoint, got.status, got.body)
+		}
+	}
+	var counted struct {
+		Total     int
+		Endpoints []struct{ Endpoint string }
+	}
+	for body, want := range map[string]string{
+		`{"type": "pr.made", "states": ["delivered", "pending", "failed"]}`: "2 [{acme-erp} {acme-ill}]", `{"tenant": "bravo"}`: "0 []", `{"endpoint": "bravo-erp"}`: "0 []",
+	} {
+		acme.must(t, "", "POST", "/api/v1/replays/preview", body, &counted)
+		if got := fmt.Sprint(counted.Total, counted.Endpoints); got != want {
+			t.Errorf("%s counts %s, not %s", body, got, want)
+		}
+	}
+	acme.must(t, "", "POST", "/api/v1/replays", `{"type": "pr.made", "states": ["delivered"]}`, &own)
+	if r := c.waitReplay(t, own.ID); r.State != "done" || r.Done != 1 {
+		t.Errorf("in the end %+v", r)
+	}
+	var list struct{ Replays []struct{ ID string } }
+	acme.must(t, "", "GET", "/api/v1/replays", "", &list)
+	if len(list.Replays) != 1 || list.Replays[0].ID != own.ID {
+		t.Errorf("its replays are %v", list.Replays)
+	}
+	var figures struct{ Now map[string]any }
+	acme.must(t, "", "GET", "/api/v1/stats", "", &figures)
+	if _, told := figures.Now["slot_lag_bytes"]; told || figures.Now["events_per_second"] != 0.0 {
+		t.Errorf("it is told %v", figures.Now)
 	}
 }

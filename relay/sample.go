@@ -3,15 +3,17 @@ package relay
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/posthorn/posthorn/relay/internal/admin"
 	"github.com/posthorn/posthorn/relay/internal/event"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 	"github.com/posthorn/posthorn/relay/internal/route"
+	"github.com/posthorn/posthorn/relay/internal/tail"
 )
 
-// countedSink counts the events that the router takes.
+// countedSink counts the application's events that the router takes.
 type countedSink struct {
 	*route.Router
 	metrics *admin.Metrics
@@ -20,7 +22,7 @@ type countedSink struct {
 // Offer implements tail.Sink.
 func (c countedSink) Offer(e *event.Event) bool {
 	taken := c.Router.Offer(e)
-	if taken {
+	if taken && !strings.HasPrefix(e.Type, tail.OwnGroup) {
 		c.metrics.Event()
 	}
 	return taken

@@ -100,7 +100,9 @@ func (o *outbox) fillLedger(ctx context.Context, rows, pending, statsDays int) e
 			return err
 		}
 	}
-	for _, sql := range []string{`SELECT posthorn.summarize()`, `VACUUM (ANALYZE) posthorn.deliveries, posthorn.attempts, posthorn.pending, posthorn.payloads, posthorn.stats`, `CHECKPOINT`} {
+	for _, sql := range []string{
+		`VACUUM (ANALYZE) posthorn.deliveries, posthorn.attempts, posthorn.pending, posthorn.payloads, posthorn.stats`, `SELECT posthorn.summarize()`, `CHECKPOINT`,
+	} {
 		if err := exec(sql); err != nil {
 			return err
 		}

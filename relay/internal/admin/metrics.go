@@ -61,7 +61,7 @@ func NewMetrics(version string, snapshot func() Snapshot) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		events: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "posthorn_events_total", Help: "Events read from the stream, those that match no endpoint and those that are read again after a restart too.",
+			Name: "posthorn_events_total", Help: "Events of the application read from the stream, those that match no endpoint and those that are read again after a restart too.",
 		}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "posthorn_attempts_total", Help: "Delivery attempts, by endpoint and what came of them: delivered, rejected (an answer other than 2xx) or failed (no answer).",

@@ -53,10 +53,10 @@ func (l *lane) tellHealth(now time.Time) {
 // tellState tells of the endpoint's state, which is new.
 func (l *lane) tellState() {
 	turn := TurnPaused
-	switch {
-	case l.state == ledger.Enabled:
+	switch l.state {
+	case ledger.Enabled:
 		turn, l.told.failing = TurnResumed, false // how it does will show
-	case l.state == ledger.Disabled:
+	case ledger.Disabled:
 		turn = TurnDisabled
 	}
 	l.tell(News{Turn: turn, Reason: l.reason})

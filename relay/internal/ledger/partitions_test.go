@@ -80,7 +80,24 @@ SELECT ''`
 	if n := summarize(); n != 0 {
 		t.Errorf("%d ranges once more", n)
 	}
-	texts(t, pool, blocks, r.Event.CommittedAt, "b", 10)
+	texts(t, pool, blocks, r.Event.CommittedAt, "b", 5000)
+	vacuum, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As a vacuum holds it.
+	if _, err := vacuum.Exec(t.Context(), `LOCK TABLE posthorn.deliveries IN SHARE UPDATE EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	if n := summarize(); n != 0 {
+		t.Errorf("%d ranges of a table that is being vacuumed", n)
+	}
+	if err := vacuum.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := summarize(); n < 5 || n > 12 {
+		t.Errorf("%d ranges after that", n)
+	}
 	if _, err := l.Show(t.Context(), r.ID); err != nil {
 		t.Error(err)
 	}

@@ -117,11 +117,11 @@ func shown(value json.RawMessage) string {
 	if json.Unmarshal(value, &v) != nil {
 		return excerpt(value)
 	}
-	return written(v, "\n")
+	return asText(v, "\n")
 }
 
-// written returns v, whose keys or items that are objects stand between.
-func written(v any, between string) string {
+// asText returns v, whose keys or items that are objects stand between.
+func asText(v any, between string) string {
 	switch v := v.(type) {
 	case nil:
 		return "none"
@@ -130,7 +130,7 @@ func written(v any, between string) string {
 	case map[string]any:
 		var parts []string
 		for _, key := range slices.Sorted(maps.Keys(v)) {
-			parts = append(parts, key+": "+written(v[key], ", "))
+			parts = append(parts, key+": "+asText(v[key], ", "))
 		}
 		return strings.Join(parts, between)
 	case []any:
@@ -143,7 +143,7 @@ func written(v any, between string) string {
 		}
 		var parts []string
 		for _, item := range v {
-			parts = append(parts, written(item, ", "))
+			parts = append(parts, asText(item, ", "))
 		}
 		return strings.Join(parts, separator)
 	}

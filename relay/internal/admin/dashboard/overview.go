@@ -43,10 +43,21 @@ func spanOf(q *request) span {
 	return spans[0]
 }
 
-// stats returns those of an endpoint, "" for all, for the last so long.
+// written is how long after a step's end its figures stand in the ledger: those
+// of one endpoint are written each minute.
+func written(endpoint string) time.Duration {
+	if endpoint == "" {
+		return 15 * time.Second
+	}
+	return 75 * time.Second
+}
+
+// stats returns those of an endpoint, "" for all, for the last so long, of steps
+// that are complete: others would look as if less had happened.
 func (d *Dashboard) stats(q *request, endpoint string, s span) (*admin.Stats, error) {
-	now := time.Now()
-	return d.Control.Stats(q.Context(), q.who, ledger.StatsQuery{From: now.Add(-s.All), Until: now, Step: s.of(endpoint).Step, Endpoint: endpoint})
+	step := s.of(endpoint).Step
+	until := time.Now().Add(-written(endpoint)).Truncate(min(step, time.Minute))
+	return d.Control.Stats(q.Context(), q.who, ledger.StatsQuery{From: until.Add(-s.All), Until: until, Step: step, Endpoint: endpoint})
 }
 
 // home leads to the first page that the caller has.

@@ -17,11 +17,11 @@ CREATE INDEX pending_list ON posthorn.pending (endpoint_id, created_at, id);
 -- summarize fills the bloom indexes in for the blocks that were filled since it
 -- was called last, as the owner, which alone may. The newest blocks of a day
 -- that goes on are left out: each row that came would change what stands there.
--- Blocks that it missed are read as if everything could be in them, until
--- autovacuum has been there.
+-- A table that is being vacuumed is passed over: vacuum does the same. Blocks
+-- that were missed are read as if everything could be in them.
 -- +goose StatementBegin
 CREATE FUNCTION posthorn.summarize() RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
 DECLARE
   bloom record;
   first bigint;
@@ -40,12 +40,16 @@ BEGIN
     IF NOT bloom.past OR first = bloom.blocks THEN
       first := first - bloom.per;
     END IF;
-    WHILE first >= 0 LOOP
-      made := brin_summarize_range(bloom.oid, first);
-      EXIT WHEN made = 0;
-      total := total + made;
-      first := first - bloom.per;
-    END LOOP;
+    BEGIN
+      WHILE first >= 0 LOOP
+        made := brin_summarize_range(bloom.oid, first);
+        EXIT WHEN made = 0;
+        total := total + made;
+        first := first - bloom.per;
+      END LOOP;
+    EXCEPTION WHEN lock_not_available THEN
+      CONTINUE;
+    END;
   END LOOP;
   RETURN total;
 END $$;

@@ -46,6 +46,8 @@
       colours: ["--seg-read", "--seg-wait", "--seg-dns"], text: shown, fill: [false, false, false],
     },
   };
+  // Of a line only what has no neighbours is drawn as a point: else it were not seen.
+  const alone = (u, i) => u.data[i].flatMap((value, at, list) => value != null && list[at - 1] == null && list[at + 1] == null ? [at] : []);
   const dataOf = (kind, series) => [series.at, ...kind.columns.map((name) => series[name])];
   const plots = [];
 
@@ -62,7 +64,7 @@
         { value: (u, at) => new Date((at ?? u.data[0].at(-1)) * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short" }), label: "Time" },
         ...kind.names.map((label, i) => {
           const stroke = colour(kind.colours[i]);
-          return { label, stroke, width: 1.5, points: { show: false }, spanGaps: false, fill: kind.fill[i] ? `${stroke}26` : undefined, value: (u, value, _, at) => kind.text(at == null ? u.data[i + 1].at(-1) : value) };
+          return { label, stroke, width: 1.5, points: { show: true, size: 5, filter: alone }, spanGaps: false, fill: kind.fill[i] ? `${stroke}26` : undefined, value: (u, value, _, at) => kind.text(at == null ? u.data[i + 1].at(-1) : value) };
         }),
       ],
     }, dataOf(kind, series), box);
