@@ -43,6 +43,12 @@ programs: ## Find node and python3, or install them: tests have receivers in the
 demo: build postgres ## Run the demo on a private PostgreSQL server
 	$(BINARY) demo
 
+# Look at the pictures before they are committed.
+.PHONY: screenshots
+screenshots: build postgres ## Take the pictures of the dashboard in docs/images, of a demo that has run for some minutes
+	@./integration/browser/ensure.sh
+	$(GO) run ./integration/screenshots -binary $(BINARY)
+
 .PHONY: test
 test: unit ## Run all tests but those in containers, the integration tests at a tenth of their sizes
 	$(GO) test -timeout=15m $(INTEGRATION)

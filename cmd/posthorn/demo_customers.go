@@ -41,14 +41,14 @@ var demoCustomers = []customer{
 		return accepted
 	}},
 	{"acme-warehouse", map[string]any{ // slow
-		"tenant": "acme", "events": []string{"asset.*", "inventory.*"}, "ordering": "key", "timeout": "5s",
+		"tenant": "acme", "events": []string{"asset.assigned", "asset.unassigned", "inventory.*"}, "ordering": "key", "timeout": "5s",
 	}, func(_ time.Duration, _ int64, random *rand.Rand) reply {
 		slow := accepted
 		slow.after = 200*time.Millisecond + time.Duration(random.Int64N(int64(800*time.Millisecond)))
 		return slow
 	}},
 	{"northwind-calendar", map[string]any{ // fails most of the time
-		"tenant": "northwind", "profile": "offly", "events": []string{"leave_request.declined", "leave_request.cancelled"},
+		"tenant": "northwind", "profile": "offly", "events": []string{"leave_request.approved"},
 		"retry": map[string]any{"schedule": []string{"1s", "3s"}},
 	}, func(at time.Duration, _ int64, random *rand.Rand) reply {
 		if at%(2*time.Minute) < 80*time.Second && random.Float64() < 0.95 {
@@ -57,7 +57,7 @@ var demoCustomers = []customer{
 		return accepted
 	}},
 	{"hris-sync", map[string]any{ // is paused by its rule, and resumed by support
-		"tenant": "test-org", "profile": "bindbee", "events": []string{"connector.synced", "employee.data_changed"},
+		"tenant": "test-org", "profile": "bindbee", "events": []string{"connector.synced", "employee.data_changed"}, "filter": "payload.data.initial_sync",
 		"retry": map[string]any{"schedule": []string{"2s", "5s", "10s"}}, "pause": map[string]any{"consecutive_failures": 25},
 	}, func(at time.Duration, _ int64, _ *rand.Rand) reply {
 		if (at+70*time.Second)%(100*time.Second) < 25*time.Second {

@@ -9,14 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
 
 // widths are those of the pictures, with how high one can be.
-var widths = []struct{ width, most int64 }{{1280, 2200}, {390, 3200}}
+var widths = []struct{ width, most int64 }{{1280, 2600}, {390, 3600}}
 
 // loaded is true when a page stands, its charts drawn as wide as their boxes.
 const loaded = `document.readyState === "complete" && [...document.querySelectorAll("[data-plot]")].every((box) =>
@@ -105,12 +104,15 @@ func (c *camera) take(s shot, width, most int64) error {
 		return err
 	}
 	if s.act != "" {
-		if _, err := chromedp.Run(ctx, chromedp.Evaluate[cdp.Empty]("(() => {"+s.act+"})()")); err != nil {
+		if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("(() => {"+s.act+"; return true})()")); err != nil {
 			return fmt.Errorf("act: %w", err)
 		}
 		if err := until(ctx, "("+s.then+") && "+loaded); err != nil {
 			return err
 		}
+	}
+	if err := c.unroll(ctx, size, most); err != nil {
+		return err
 	}
 	for _, scheme := range []string{"light", "dark"} {
 		if err := c.colour(ctx, scheme); err != nil {
@@ -121,6 +123,21 @@ func (c *camera) take(s shot, width, most int64) error {
 		}
 	}
 	return nil
+}
+
+// unroll makes the screen as high as the page, so that what is loaded when it is
+// seen is there.
+func (c *camera) unroll(ctx context.Context, size emulation.SetDeviceMetricsOverrideParams, most int64) error {
+	high, err := chromedp.Run(ctx, chromedp.Evaluate[int64](`document.documentElement.scrollHeight`))
+	if err != nil {
+		return err
+	}
+	size.Height = max(size.Height, min(high, most))
+	if _, err := chromedp.Call(ctx, emulation.SetDeviceMetricsOverride, size); err != nil {
+		return err
+	}
+	return until(ctx, loaded+` && [...document.querySelectorAll("[hx-trigger^=intersect]")].every((box) =>
+		box.childElementCount > 0 || box.getBoundingClientRect().top > innerHeight || !box.checkVisibility())`)
 }
 
 func (c *camera) colour(ctx context.Context, scheme string) error {

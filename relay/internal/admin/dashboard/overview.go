@@ -110,7 +110,7 @@ func (d *Dashboard) overview(q *request) (*answer, error) {
 	}
 	a := &answer{page: "overview", title: "Overview", section: "overview", body: o}
 	if q.partial() {
-		a.part = "now"
+		a.part = "refresh"
 	}
 	return a, nil
 }

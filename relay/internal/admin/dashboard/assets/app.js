@@ -51,6 +51,12 @@
   const dataOf = (kind, series) => [series.at, ...kind.columns.map((name) => series[name])];
   const plots = [];
 
+  const clock = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  const times = (u, ticks, _, __, apart) => ticks.map((at) => {
+    const then = new Date(at * 1000);
+    return apart >= 86400 ? then.toLocaleDateString([], { day: "numeric", month: "short" }) : then.toLocaleTimeString([], clock);
+  });
+
   const draw = (box, kind, series) => {
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui", labelFont: "11px system-ui" };
     const fine = window.matchMedia("(min-width: 500px)").matches;
@@ -58,10 +64,10 @@
     return new uPlot({
       width: box.clientWidth, height: 200, cursor: { y: false, points: { size: 6 } },
       scales: { y: { range: (_, __, high) => [0, high > 0 ? high * 1.1 : 1] } },
-      axes: [{ ...axis, space: fine ? 60 : 80 }, { ...axis, size: 56, values: (_, ticks) => ticks.map(kind.text) }],
+      axes: [{ ...axis, space: fine ? 60 : 80, values: times }, { ...axis, size: 56, values: (_, ticks) => ticks.map(kind.text) }],
       legend: { live: fine },
       series: [
-        { value: (u, at) => new Date((at ?? u.data[0].at(-1)) * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short" }), label: "Time" },
+        { value: (u, at) => new Date((at ?? u.data[0].at(-1)) * 1000).toLocaleString([], { day: "numeric", month: "short", ...clock }), label: "Time" },
         ...kind.names.map((label, i) => {
           const stroke = colour(kind.colours[i]);
           return { label, stroke, width: 1.5, points: { show: true, size: 5, filter: alone }, spanGaps: false, fill: kind.fill[i] ? `${stroke}26` : undefined, value: (u, value, _, at) => kind.text(at == null ? u.data[i + 1].at(-1) : value) };
@@ -175,7 +181,8 @@
   document.addEventListener("htmx:beforeRequest", (event) => {
     const part = event.detail.elt;
     if (!part.getAttribute("hx-trigger")?.startsWith("every")) return;
-    if (document.hidden || part.contains(document.activeElement)) event.preventDefault();
+    const within = [part, document.getElementById(part.dataset.with)];
+    if (document.hidden || within.some((each) => each?.contains(document.activeElement))) event.preventDefault();
   });
 
   // What was done is said once, not at every reload.
