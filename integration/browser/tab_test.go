@@ -153,7 +153,7 @@ func eval[T any](b *tab, format string, args ...any) (T, error) {
 		if err != nil {
 			panic(err) // texts and numbers always marshal
 		}
-		args[i] = text
+		args[i] = string(text)
 	}
 	return chromedp.Run(ctx, chromedp.Evaluate[T](fmt.Sprintf(format, args...), chromedp.EvalAwaitPromise))
 }
@@ -173,8 +173,14 @@ func (b *tab) until(what, format string, args ...any) {
 // see returns once the page shows all the texts.
 func (b *tab) see(texts ...string) {
 	b.t.Helper()
+	b.seeIn("body", texts...)
+}
+
+// seeIn returns once what a selector finds shows all the texts.
+func (b *tab) seeIn(selector string, texts ...string) {
+	b.t.Helper()
 	for _, text := range texts {
-		b.until(fmt.Sprintf("no %q", text), `document.body.innerText.replace(/\s+/g, " ").includes(%s)`, text)
+		b.until(fmt.Sprintf("no %q in %s", text, selector), `document.querySelector(%s)?.innerText.replace(/\s+/g, " ").includes(%s) ?? false`, selector, text)
 	}
 }
 
@@ -217,9 +223,9 @@ func (b *tab) path() string {
 // what the labels of the fields say.
 const (
 	pressable = `a, button, summary, [role=button], label`
-	named     = `((kinds, name) => {
+	named     = `((within, kinds, name) => {
 	const words = (e) => e.innerText.replace(/\s+/g, " ").trim();
-	const seen = [...document.querySelectorAll(kinds)].filter((e) => e.checkVisibility({ visibilityProperty: true }));
+	const seen = [...(document.querySelector(within)?.querySelectorAll(kinds) ?? [])].filter((e) => e.checkVisibility({ visibilityProperty: true }));
 	return seen.find((e) => words(e) === name) ?? seen.find((e) => words(e).startsWith(name)) ?? null;
 })`
 )
@@ -227,26 +233,42 @@ const (
 // point is where something stands on the screen.
 type point struct{ X, Y float64 }
 
-// press clicks what has a name, once it is there and nothing lies over it.
+// press clicks what has a name, once it is there and nothing lies over it. What
+// moves while it is aimed at, because a chart was drawn above it, is aimed at
+// again.
 func (b *tab) press(name string) {
 	b.t.Helper()
-	var at *point
-	eventually(b.t, func() (err error) {
-		at, err = eval[*point](b, `(() => {
-			const e = `+named+`(%s, %s);
+	b.pressIn("body", name)
+}
+
+// pressIn is press within what a selector finds.
+func (b *tab) pressIn(selector, name string) {
+	b.t.Helper()
+	eventually(b.t, func() error {
+		at, err := eval[*point](b, `(() => {
+			const e = `+named+`(%s, %s, %s);
 			if (!e) return null;
 			e.scrollIntoView({ block: "center", behavior: "instant" });
 			const box = e.getBoundingClientRect();
 			const at = { X: box.x + Math.min(box.width / 2, 60), Y: box.y + box.height / 2 };
-			const hit = document.elementFromPoint(at.X, at.Y);
-			return hit && (e.contains(hit) || hit.contains(e)) ? at : null;
-		})()`, pressable, name)
-		if err == nil && at == nil {
-			err = fmt.Errorf("nothing named %q to press: the page is\n%s", name, b.describe())
+			if (!e.contains(document.elementFromPoint(at.X, at.Y))) return null;
+			window.missed = true;
+			e.addEventListener("click", () => { window.missed = false; }, { once: true, capture: true });
+			return at;
+		})()`, selector, pressable, name)
+		if err != nil {
+			return err
+		}
+		if at == nil {
+			return fmt.Errorf("nothing named %q to press: the page is\n%s", name, b.describe())
+		}
+		b.do("press "+name, chromedp.MouseClickXY(at.X, at.Y))
+		missed, err := eval[bool](b, `window.missed === true`) // another page has missed nothing
+		if err == nil && missed {
+			err = fmt.Errorf("%q moved away", name)
 		}
 		return err
 	})
-	b.do("press "+name, chromedp.MouseClickXY(at.X, at.Y))
 }
 
 // submit presses what has a name and returns once the page that it leads to is
@@ -264,14 +286,14 @@ func (b *tab) follow(do func()) {
 		b.t.Fatal(err)
 	}
 	do()
-	b.until("no other page came", `performance.timeOrigin !== %s && document.readyState === "complete"`, before)
+	b.until("no other page came", `performance.timeOrigin !== %v && document.readyState === "complete"`, before)
 }
 
 // fill writes into the field that a label names, in place of what is there.
 func (b *tab) fill(label, text string) {
 	b.t.Helper()
 	b.until("no field "+label, `(() => {
-		const field = `+named+`("label", %s)?.control;
+		const field = `+named+`("body", "label", %s)?.control;
 		if (!field) return false;
 		field.focus();
 		field.select();
@@ -292,7 +314,7 @@ func (b *tab) fill(label, text string) {
 func (b *tab) choose(label, option string) {
 	b.t.Helper()
 	b.until(fmt.Sprintf("no option %q of %s", option, label), `(() => {
-		const list = `+named+`("label", %s)?.control;
+		const list = `+named+`("body", "label", %s)?.control;
 		const found = [...(list?.options ?? [])].find((o) => o.text.trim() === %s);
 		if (!found) return false;
 		list.value = found.value;
@@ -318,7 +340,7 @@ func (b *tab) do(what string, action chromedp.Action[chromedp.Void]) {
 func (b *tab) post(path string, form map[string]string) int {
 	b.t.Helper()
 	status, err := eval[int](b, `(async () => {
-		const form = new URLSearchParams(%[2]s);
+		const form = new URLSearchParams(%[2]v);
 		form.set("csrf", document.querySelector("meta[name=csrf-token]").content);
 		return (await fetch(%[1]s, { method: "POST", body: form })).status;
 	})()`, path, form)
@@ -327,4 +349,3 @@ func (b *tab) post(path string, form map[string]string) int {
 	}
 	return status
 }
-
