@@ -15,7 +15,7 @@ import (
 )
 
 // widths are those of the pictures, with how high one can be.
-var widths = []struct{ width, most int64 }{{1280, 2600}, {390, 3600}}
+var widths = []struct{ width, most int64 }{{1280, 2400}, {390, 3000}}
 
 // loaded is true when a page stands, its charts drawn as wide as their boxes.
 const loaded = `document.readyState === "complete" && [...document.querySelectorAll("[data-plot]")].every((box) =>

@@ -23,7 +23,7 @@ const (
 	tested   = `document.querySelector("#test-result .result") !== null`
 	rotate   = `document.querySelector("form[action$='/secret']").submit()`
 	rotated  = `document.querySelector(".secret.card") !== null`
-	preview  = `document.querySelector("[hx-target='#preview'][hx-post], form[hx-target='#preview'] button[type=submit]").click()`
+	preview  = `(document.querySelector("button[hx-target='#preview']") ?? document.querySelector("form[hx-target='#preview'] button[type=submit]")).click()`
 	seen     = `document.querySelector("#preview .preview") !== null`
 	filled   = `document.querySelector("#name").value = "acme-billing"; document.querySelector("#url").value = "https://billing.acme.example/hooks";`
 )

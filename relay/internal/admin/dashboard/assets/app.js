@@ -43,7 +43,7 @@
     },
     latency: {
       columns: ["p50", "p95", "p99"], names: ["p50", "p95", "p99"],
-      colours: ["--seg-read", "--seg-wait", "--seg-dns"], text: shown, fill: [false, false, false],
+      colours: ["--seg-read", "--seg-wait", "--seg-dns"], text: shown, fill: [false, false, false], log: true,
     },
   };
   // Of a line only what has no neighbours is drawn as a point: else it were not seen.
@@ -63,8 +63,8 @@
     box.replaceChildren();
     return new uPlot({
       width: box.clientWidth, height: 200, cursor: { y: false, points: { size: 6 } },
-      scales: { y: { range: (_, __, high) => [0, high > 0 ? high * 1.1 : 1] } },
-      axes: [{ ...axis, space: fine ? 60 : 80, values: times }, { ...axis, size: 56, values: (_, ticks) => ticks.map(kind.text) }],
+      scales: { y: kind.log ? { distr: 3 } : { range: (_, __, high) => [0, high > 0 ? high * 1.1 : 1] } },
+      axes: [{ ...axis, space: fine ? 60 : 80, size: 30, values: times }, { ...axis, size: 56, values: (_, ticks) => ticks.map((at) => at == null ? "" : kind.text(at)) }],
       legend: { live: fine },
       series: [
         { value: (u, at) => new Date((at ?? u.data[0].at(-1)) * 1000).toLocaleString([], { day: "numeric", month: "short", ...clock }), label: "Time" },
