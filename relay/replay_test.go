@@ -154,3 +154,34 @@ func TestATenantReplaysItsOwnOnly(t *testing.T) {
 		t.Errorf("it is told %v", figures.Now)
 	}
 }
+
+// withKey adds an idempotency key to requests.
+type withKey struct {
+	key  string
+	next http.RoundTripper
+}
+
+func (k withKey) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Idempotency-Key", k.key)
+	return k.next.RoundTrip(r)
+}
+
+func TestAnIdempotencyKeyStartsOneReplay(t *testing.T) {
+	db := newDatabase(t)
+	c := db.runAPI(t, "")
+	keyed := newAPIClient(c.address)
+	keyed.http.Transport = withKey{"k1", keyed.http.Transport}
+	for path, body := range map[string]string{"/api/v1/replays": `{"type": "none"}`, "/api/v1/deliveries/retry": `{"type": "none"}`} {
+		first, again := keyed.ask(t, "operator", "POST", path, body), keyed.ask(t, "operator", "POST", path, body)
+		if first.status/100 != 2 || again.status != first.status || string(first.body) != string(again.body) {
+			t.Errorf("%s answers %d %s, and again %d %s", path, first.status, first.body, again.status, again.body)
+		}
+		if other := keyed.ask(t, "operator", "POST", path, `{"type": "other"}`); other.status != http.StatusUnprocessableEntity {
+			t.Errorf("%s answers another request %d %s", path, other.status, other.body)
+		}
+	}
+	if n := db.text(t, `SELECT count(*)::text FROM posthorn.replays`); n != "2" {
+		t.Errorf("%s replays", n)
+	}
+}

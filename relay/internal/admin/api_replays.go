@@ -30,9 +30,16 @@ type retryManyBody struct {
 }
 
 type (
-	replayInput    struct{ Body ReplayBody }
-	retryManyInput struct{ Body retryManyBody }
-	replayPath     struct {
+	previewInput struct{ Body ReplayBody }
+	startInput   struct {
+		OnceInput
+		Body ReplayBody
+	}
+	retryManyInput struct {
+		OnceInput
+		Body retryManyBody
+	}
+	replayPath struct {
 		ID string `path:"id" format:"uuid" doc:"The replay's id."`
 	}
 	previewOutput   struct{ Body replayPreview }
@@ -83,7 +90,7 @@ func (a *API) replayOperations() {
 	register(a, operation{
 		id: "preview-replay", method: http.MethodPost, path: "/replays/preview", role: Operator, portal: true,
 		summary: "Count what a replay would make again", doc: "Changes nothing.",
-	}, func(ctx context.Context, who *Caller, in *replayInput) (*previewOutput, error) {
+	}, func(ctx context.Context, who *Caller, in *previewInput) (*previewOutput, error) {
 		p, err := a.preview(ctx, who, &in.Body, nil)
 		if err != nil {
 			return nil, err
@@ -94,12 +101,14 @@ func (a *API) replayOperations() {
 		id: "start-replay", method: http.MethodPost, path: "/replays", role: Operator, creates: true, portal: true,
 		summary: "Make many deliveries again", doc: "The active relay makes them pending again at the rate, in the order of their commits, and goes on after an interruption where it was. Deliveries keep their ids, and what was kept of their requests, unless new ids are asked for.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
-	}, func(ctx context.Context, who *Caller, in *replayInput) (*replayOutput, error) {
-		r, err := a.start(ctx, who, &in.Body, nil)
-		if err != nil {
-			return nil, err
-		}
-		return &replayOutput{*r}, nil
+	}, func(ctx context.Context, who *Caller, in *startInput) (*replayOutput, error) {
+		return once(ctx, a, who, "start-replay", &in.OnceInput, in.Body, func(ctx context.Context) (*replayOutput, error) {
+			r, err := a.start(ctx, who, &in.Body, nil)
+			if err != nil {
+				return nil, err
+			}
+			return &replayOutput{*r}, nil
+		})
 	})
 	register(a, operation{
 		id: "list-replays", method: http.MethodGet, path: "/replays", role: Viewer, portal: true,
@@ -166,18 +175,21 @@ func (a *API) start(ctx context.Context, who *Caller, b *ReplayBody, states []le
 }
 
 func (a *API) retryDeliveries(ctx context.Context, who *Caller, in *retryManyInput) (*retryManyOutput, error) {
-	var out retriedMany
-	var err error
 	states := []ledger.State{ledger.Failed}
 	if in.Body.Preview {
-		out.Preview, err = a.preview(ctx, who, &in.Body.ReplayBody, states)
-	} else {
-		out.Replay, err = a.start(ctx, who, &in.Body.ReplayBody, states)
+		p, err := a.preview(ctx, who, &in.Body.ReplayBody, states)
+		if err != nil {
+			return nil, err
+		}
+		return &retryManyOutput{retriedMany{Preview: p}}, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	return &retryManyOutput{out}, nil
+	return once(ctx, a, who, "retry-deliveries", &in.OnceInput, in.Body, func(ctx context.Context) (*retryManyOutput, error) {
+		r, err := a.start(ctx, who, &in.Body.ReplayBody, states)
+		if err != nil {
+			return nil, err
+		}
+		return &retryManyOutput{retriedMany{Replay: r}}, nil
+	})
 }
 
 // request returns what the body asks for, or the problem of a field. Without

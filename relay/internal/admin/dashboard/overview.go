@@ -12,16 +12,17 @@ import (
 type span struct {
 	Key  string
 	Name string
+	Last string // after "the last"
 	All  time.Duration
 	Step time.Duration
 }
 
 var spans = []span{
-	{"15m", "15 minutes", 15 * time.Minute, 20 * time.Second},
-	{"1h", "1 hour", time.Hour, time.Minute},
-	{"6h", "6 hours", 6 * time.Hour, 5 * time.Minute},
-	{"24h", "24 hours", 24 * time.Hour, 15 * time.Minute},
-	{"7d", "7 days", 7 * 24 * time.Hour, 2 * time.Hour},
+	{"15m", "15 minutes", "15 minutes", 15 * time.Minute, 20 * time.Second},
+	{"1h", "1 hour", "hour", time.Hour, time.Minute},
+	{"6h", "6 hours", "6 hours", 6 * time.Hour, 5 * time.Minute},
+	{"24h", "24 hours", "24 hours", 24 * time.Hour, 15 * time.Minute},
+	{"7d", "7 days", "7 days", 7 * 24 * time.Hour, 2 * time.Hour},
 }
 
 // of returns the span for an endpoint, "" for all: what is one's is recorded by
