@@ -34,7 +34,7 @@ type camera struct {
 }
 
 func newCamera(ctx context.Context, o options, base string) (*camera, error) {
-	if err := os.MkdirAll(o.out, 0o755); err != nil { //nolint:gosec // documents are for everybody
+	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return nil, err
 	}
 	settings := append(chromedp.DefaultExecAllocatorOptions[:],
@@ -191,5 +191,5 @@ func (c *camera) shoot(ctx context.Context, name string, width, most int64) erro
 	if err != nil {
 		return fmt.Errorf("picture %s: %w", name, err)
 	}
-	return os.WriteFile(filepath.Join(c.out, name), small, 0o644) //nolint:gosec // documents are for everybody
+	return os.WriteFile(filepath.Join(c.out, name), small, 0o644)
 }
