@@ -39,18 +39,21 @@ postgres: ## Find the PostgreSQL server's programs, or install them
 programs: ## Find node and python3, or install them: tests have receivers in them
 	@./integration/programs.sh
 
+.PHONY: chromium
+chromium: ## Find Chromium, or install it: the dashboard is tested in it
+	@./integration/browser/ensure.sh
+
 .PHONY: demo
 demo: build postgres ## Run the demo on a private PostgreSQL server
 	$(BINARY) demo
 
 # Look at the pictures before they are committed.
 .PHONY: screenshots
-screenshots: build postgres ## Take the pictures of the dashboard in docs/images, of a demo that has run for some minutes
-	@./integration/browser/ensure.sh
+screenshots: build postgres chromium ## Take the pictures of the dashboard in docs/images, of a demo that has run for some minutes
 	$(GO) run ./integration/screenshots -binary $(BINARY)
 
 .PHONY: test
-test: unit ## Run all tests but those in containers, the integration tests at a tenth of their sizes
+test: unit chromium ## Run all tests but those in containers, the integration tests at a tenth of their sizes
 	$(GO) test -timeout=15m $(INTEGRATION)
 	@echo "Left out: the tests in containers, which make test-compose runs."
 
@@ -64,7 +67,7 @@ kubernetes: build ## Check the Kubernetes examples against the published API typ
 	cd integration/kubernetes && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 .PHONY: test-full
-test-full: build postgres programs ## Run the integration tests at their full sizes
+test-full: build postgres programs chromium ## Run the integration tests at their full sizes
 	POSTHORN_TEST_FULL=1 $(GO) test -timeout=45m -v $(INTEGRATION)
 
 # What the Dockerfiles and the tests' compose files are made of.
@@ -82,12 +85,13 @@ image: ## Build the image posthorn/posthorn
 
 # The relay itself is built with the detector, too; what is about memory or
 # speed is left to the other targets, and so is what waits for minutes, or starts
-# plugins again and again, which takes them seconds with the detector.
+# plugins again and again, which takes them seconds with the detector. A browser
+# asks nothing that the tests of the API and the pages do not ask at once.
 .PHONY: race
 race: postgres programs ## Run all tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -timeout=15m -skip='TestJQEnds|TestEditsAreLinear' $(UNIT)
 	CGO_ENABLED=1 $(GO) build -race -buildvcs=false -o $(BINARY)-race ./cmd/posthorn
-	POSTHORN_BIN=$(CURDIR)/$(BINARY)-race CGO_ENABLED=1 $(GO) test -race -timeout=20m -skip='TestLarge|TestBurst|TestPayloads|TestPluginThatFails|TestPluginIsSwapped|TestHangingPlugin|TestEveryKindOfTransform|TestScenariosBriefly|TestOldEvents' $(INTEGRATION)
+	POSTHORN_BIN=$(CURDIR)/$(BINARY)-race CGO_ENABLED=1 $(GO) test -race -timeout=20m -skip='TestLarge|TestBurst|TestPayloads|TestPluginThatFails|TestPluginIsSwapped|TestHangingPlugin|TestEveryKindOfTransform|TestScenariosBriefly|TestOldEvents' $(filter-out %/integration/browser,$(INTEGRATION))
 
 .PHONY: lint
 lint: ## Check the sources: no conflict left by a merge, shell syntax, gofmt, go vet (Linux and macOS), golangci-lint

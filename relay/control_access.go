@@ -97,7 +97,7 @@ func (r *Relay) newAPI(first *config.Config) error {
 		}
 		access.Sessions = ledger.New(r.control.databases.ledger, first.Source.Slot, ledger.Bodies(first.Ledger.Bodies), slog.New(slog.DiscardHandler))
 	}
-	access.Styles, access.Icon = dashboard.Styles(), dashboard.Icon()
+	access.Styles = dashboard.Styles()
 	r.access = admin.NewAccess(access)
 	if r.dashboard, err = r.newDashboard(running); err != nil {
 		return err

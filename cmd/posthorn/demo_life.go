@@ -182,7 +182,7 @@ func (l *demoLife) retryNewest(ctx context.Context, name string) error {
 
 // again makes deliveries of the last so long again, by an operation for many.
 func (l *demoLife) again(ctx context.Context, c *client, path, endpoint string, since time.Duration) error {
-	body := map[string]any{"endpoint": endpoint, "from": time.Now().Add(-since).Format(time.RFC3339), "rate": 20}
+	body := map[string]any{"endpoint": endpoint, "from": time.Now().Add(-since).Format(time.RFC3339), "rate": 5}
 	return c.ask(ctx, http.MethodPost, path, nil, body, &ignored{})
 }
 

@@ -22,6 +22,7 @@ const synced = `{"connector": {"id": "018f99e2-ed3a-7f4c-ae97-83d619bdf95c", "di
 // TestBindbee tells the story of Bindbee's document: an organisation has one
 // signature key, with which its webhooks sign, until it is regenerated.
 func TestBindbee(t *testing.T) {
+	t.Parallel()
 	s := bindbee.begin(t)
 	s.b, s.actor = s.logIn(operatorToken), "web:ops"
 	s.did = append(s.did, "web:ops login")

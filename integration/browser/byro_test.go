@@ -22,6 +22,7 @@ const submitted = `{"prId": "clx123", "amount": 4500, "currency": "AED", "submit
 // TestByro tells the story of Byro's document: "After 6 failures the endpoint
 // is auto-paused."
 func TestByro(t *testing.T) {
+	t.Parallel()
 	s := byro.begin(t)
 	s.b, s.actor = s.logIn(operatorToken), "web:ops"
 	s.did = append(s.did, "web:ops login")

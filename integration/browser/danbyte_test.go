@@ -23,6 +23,7 @@ const (
 // shown; deliveries that fail are logged and change nothing else; "every create,
 // edit, and delete is recorded in the change log".
 func TestDanbyte(t *testing.T) {
+	t.Parallel()
 	s := danbyte.begin(t)
 	s.b, s.actor = s.logIn(operatorToken), "web:ops"
 	s.did = append(s.did, "web:ops login")

@@ -24,6 +24,7 @@ const leave = `{"id":"lr_8f14e45f-ceea-467f","user_id":"usr_a1b2c3d4","leave_typ
 // are exhausted, the delivery is marked as failed. You can view failed
 // deliveries and manually retry them".
 func TestOffly(t *testing.T) {
+	t.Parallel()
 	s := offly.begin(t)
 	s.b, s.actor = s.enterPortal(s.tenant), "portal:jo@northwind"
 	s.did = append(s.did, "portal:jo@northwind login")

@@ -25,7 +25,6 @@ type AccessOptions struct {
 	Proxy          *Proxy                 // nil for none
 	FrameAncestors []string               // origins whose pages may show the portal's in a frame
 	Styles         []string               // paths of the style sheets of the pages at the entrance
-	Icon           string                 // path of their icon; "" for none
 	Sessions       sessionLog             // needed once anybody may do anything
 	HasProfile     func(name string) bool // whether the configuration has a profile of that name
 	Logger         *slog.Logger

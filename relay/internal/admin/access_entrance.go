@@ -28,11 +28,10 @@ type entrance struct {
 	Back    string // where else to go; "" for nowhere
 	Script  string
 	Styles  []string
-	Icon    string
 }
 
 func (a *Access) show(w http.ResponseWriter, status int, p entrance) {
-	p.Styles, p.Icon = a.Styles, a.Icon
+	p.Styles = a.Styles
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	if err := entrancePage.Execute(w, p); err != nil {

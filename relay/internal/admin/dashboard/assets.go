@@ -46,9 +46,6 @@ var ownAssets = sync.OnceValue(func() *assets {
 // in.
 func Styles() []string { return []string{ownAssets().address + "app.css"} }
 
-// Icon returns the path of the icon, for the same pages.
-func Icon() string { return ownAssets().address + "icon.svg" }
-
 // serve answers for {build}/{name}.
 func (a *assets) serve(w http.ResponseWriter, r *http.Request) {
 	text, ok := a.files[r.PathValue("name")]

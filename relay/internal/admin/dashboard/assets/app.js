@@ -27,7 +27,7 @@
 
   // Charts.
   const shown = (ms) => ms == null ? "–" : ms < 1000 ? `${+ms.toFixed(1)} ms` : `${+(ms / 1000).toFixed(2)} s`;
-  const perSecond = (value) => value == null ? "–" : String(+value.toFixed(2));
+  const perSecond = (value) => value == null ? "–" : String(+value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0));
   const kinds = {
     rate: {
       columns: ["events", "delivered", "failed"], names: ["Events", "Delivered", "Failed"],
@@ -57,6 +57,16 @@
     return apart >= 86400 ? then.toLocaleDateString([], { day: "numeric", month: "short" }) : then.toLocaleTimeString([], clock);
   });
 
+  // Powers of ten only: a line at each of what is between them is too much.
+  const tens = {
+    splits: (_, __, low, high) => {
+      const list = [];
+      for (let at = 10 ** Math.ceil(Math.log10(low) - 0.01); at <= high * 1.01; at *= 10) list.push(at);
+      return list;
+    },
+    filter: (_, ticks) => ticks,
+  };
+
   const draw = (box, kind, series) => {
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui", labelFont: "11px system-ui" };
     const fine = window.matchMedia("(min-width: 500px)").matches;
@@ -64,7 +74,7 @@
     return new uPlot({
       width: box.clientWidth, height: 200, cursor: { y: false, points: { size: 6 } },
       scales: { y: kind.log ? { distr: 3 } : { range: (_, __, high) => [0, high > 0 ? high * 1.1 : 1] } },
-      axes: [{ ...axis, space: fine ? 60 : 80, size: 30, values: times }, { ...axis, size: 56, values: (_, ticks) => ticks.map((at) => at == null ? "" : kind.text(at)) }],
+      axes: [{ ...axis, space: fine ? 60 : 80, size: 30, values: times }, { ...axis, ...(kind.log ? tens : {}), size: 56, values: (_, ticks) => ticks.map(kind.text) }],
       legend: { live: fine },
       series: [
         { value: (u, at) => new Date((at ?? u.data[0].at(-1)) * 1000).toLocaleString([], { day: "numeric", month: "short", ...clock }), label: "Time" },
