@@ -23,7 +23,7 @@ func controlScenario() scenario {
 	}
 	return scenario{
 		name:  "control",
-		title: "API with 200,000 deliveries in the ledger, or 10,000,000 with BENCH=full, p95",
+		title: "API and dashboard with 200,000 deliveries in the ledger, or 10,000,000 with BENCH=full, p95",
 		figures: []figure{
 			goal("list", "list of deliveries, a page anywhere"),
 			goal("common", "list by an endpoint, a tenant or a type"),
@@ -33,17 +33,17 @@ func controlScenario() scenario {
 			goal("endpoints", "list of 200 endpoints"),
 			goal("preview", "preview of a replay"),
 			goal("stats", "figures and chart of an hour, a day or a month"),
-			goal("worst", "the slowest operation of all"),
+			goal(pageFigure, "pages of the dashboard"),
+			goal("worst", "the slowest operation or page of all"),
 		},
 		run: runControl,
 	}
 }
 
-// asked is an operation that the API is asked for, again and again with other
-// parameters.
+// asked is what the relay is asked for, again and again with other parameters.
 type asked struct {
 	figure, name string
-	path         func(r *rand.Rand, rows int) string // below /api/v1
+	path         func(r *rand.Rand, rows int) string // below /api/v1, or of pageFigure below /admin/webhooks
 	body         string                              // of a POST; "" for a GET
 	status       int                                 // that it answers; 0 for 200
 }
@@ -72,6 +72,10 @@ func filled(kind string, n int) uuid.UUID {
 	return md5.Sum(fmt.Appendf(nil, "%s%d", kind, n))
 }
 
+// pageFigure is the figure of the dashboard's pages.
+const pageFigure = "page"
+
+// operations returns the API's that read the ledger.
 func operations() []asked {
 	at := func(t time.Time) string { return url.QueryEscape(t.Format(time.RFC3339)) }
 	preview := func(name, path, body string) asked {
@@ -137,7 +141,18 @@ func operations() []asked {
 	}
 }
 
-// runControl asks the API of a relay that runs, one request after the other.
+// pages returns the dashboard's that read the ledger.
+func pages() []asked {
+	page := func(path string) asked { return fixed(pageFigure, path, path) }
+	return []asked{
+		page("/overview"), page("/stats?span=24h"), page("/stats?span=7d"), page("/endpoints"), page("/endpoints/e7"), page("/endpoints/e199"), page("/endpoints/e7/bars"),
+		page("/deliveries"), page("/deliveries?state=failed"), page("/deliveries?endpoint=e7&type=group.type-1"), page("/deliveries?type=none"),
+		page("/failed"), page("/failed?endpoint=e7"), page("/replays"), page("/replays/new"), page("/audit"), page("/settings"),
+		{figure: pageFigure, name: "/deliveries/{id}", path: func(r *rand.Rand, rows int) string { return "/deliveries/" + filled("d", 1+r.IntN(rows)).String() }},
+	}
+}
+
+// runControl asks a relay that runs, one request after the other.
 func runControl(ctx context.Context, b *bench) (s samples, err error) {
 	rows, pending, times := b.size(2000, 200_000, 10_000_000), b.size(200, 20_000, 20_000), b.size(2, 40, 40)
 	config := controlConfig()
@@ -169,7 +184,7 @@ func runControl(ctx context.Context, b *bench) (s samples, err error) {
 	random := rand.New(rand.NewPCG(1, 2))
 	s = samples{}
 	all := make(map[string][]time.Duration)
-	for _, a := range operations() {
+	for _, a := range slices.Concat(operations(), pages()) {
 		var took []time.Duration
 		for range times {
 			d, err := a.ask(ctx, client, address, random, rows)
@@ -215,7 +230,11 @@ func (a *asked) ask(ctx context.Context, client *http.Client, address string, ra
 	if a.body != "" {
 		method = http.MethodPost
 	}
-	to := "http://" + address + "/api/v1" + a.path(random, rows)
+	base := "/api/v1"
+	if a.figure == pageFigure {
+		base = "/admin/webhooks"
+	}
+	to := "http://" + address + base + a.path(random, rows)
 	req, err := http.NewRequestWithContext(ctx, method, to, strings.NewReader(a.body))
 	if err != nil {
 		return 0, err

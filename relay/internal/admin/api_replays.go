@@ -49,7 +49,7 @@ type (
 )
 
 type replayPreview struct {
-	Total     int64           `json:"total" doc:"Deliveries, counted up to 100,000."`
+	Total     int64           `json:"total" doc:"Deliveries, counted up to 100,000, and not to the end where that takes long."`
 	More      bool            `json:"more" doc:"Whether there are more than were counted."`
 	Endpoints []endpointCount `json:"endpoints" nullable:"false" doc:"The same by endpoint, the most first."`
 }

@@ -18,10 +18,12 @@ var ErrUnknownReplay = errors.New("no such replay")
 
 // The bounds of replays.
 const (
-	replayCounted = 100_000 // how far deliveries are counted
-	maxReplays    = 20      // that run at once
-	defaultRate   = 100     // deliveries a second
-	MaxReplayRate = 1000    // deliveries a second
+	replayCounted = 100_000               // how far deliveries are counted
+	previewWithin = 75 * time.Millisecond // and about how long, for a preview
+	startWithin   = 2 * time.Second       // and for a replay
+	maxReplays    = 20                    // that run at once
+	defaultRate   = 100                   // deliveries a second
+	MaxReplayRate = 1000                  // deliveries a second
 )
 
 // ReplayRequest says which deliveries are made again. A zero field matches all.
@@ -38,8 +40,8 @@ type ReplayRequest struct {
 	Scope    string    `json:"scope,omitempty"`  // the tenant of the endpoints, and of the events
 }
 
-// ReplayPreview is how many deliveries a request is about, counted up to a
-// bound.
+// ReplayPreview is how many deliveries a request is about, counted up to a bound,
+// and for a moment.
 type ReplayPreview struct {
 	Total     int64
 	More      bool            // there are more than were counted
@@ -92,13 +94,18 @@ func (r *ReplayRequest) search(limit int) *search {
 
 // PreviewReplay counts the deliveries that a request is about.
 func (l *Ledger) PreviewReplay(ctx context.Context, r ReplayRequest) (*ReplayPreview, error) {
+	return l.preview(ctx, r, previewWithin)
+}
+
+// preview counts for about as long as it is given.
+func (l *Ledger) preview(ctx context.Context, r ReplayRequest, within time.Duration) (*ReplayPreview, error) {
 	var p ReplayPreview
 	err := l.searching(ctx, func(s *searcher) error {
-		c, err := s.count(ctx, r.search(replayCounted+1))
+		c, err := s.count(ctx, r.search(replayCounted+1), within)
 		if err != nil {
 			return err
 		}
-		p.Total, p.More = int64(min(c.total, replayCounted)), c.total > replayCounted
+		p.Total, p.More = int64(min(c.total, replayCounted)), c.more
 		p.Endpoints, err = s.byName(ctx, c)
 		return err
 	})
@@ -135,7 +142,7 @@ func (l *Ledger) missed(ctx context.Context, r *ReplayRequest) (until *time.Time
 // Where what was delivered to one endpoint is made again, so is what is still in
 // the outbox from before that endpoint had deliveries. That is not counted ahead.
 func (l *Ledger) StartReplay(ctx context.Context, r ReplayRequest, actor Actor) (*Replay, error) {
-	p, err := l.PreviewReplay(ctx, r)
+	p, err := l.preview(ctx, r, startWithin)
 	if err != nil {
 		return nil, err
 	}

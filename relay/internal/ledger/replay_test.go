@@ -287,7 +287,7 @@ func TestPreviewCountsByEndpoint(t *testing.T) {
 			for _, d := range naive(all, &f, false) {
 				want[d.Endpoint]++
 			}
-			p, err := l.PreviewReplay(t.Context(), r)
+			p, err := l.preview(t.Context(), r, time.Hour)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -299,5 +299,15 @@ func TestPreviewCountsByEndpoint(t *testing.T) {
 				t.Errorf("%+v (-want +got):\n%s", p, diff)
 			}
 		})
+	}
+}
+
+func TestPreviewThatTakesTooLongSaysThatThereIsMore(t *testing.T) {
+	pool := open(t)
+	l := acquire(t, pool)
+	fillDays(t, pool, walked+2000)
+	p, err := l.preview(t.Context(), ReplayRequest{Endpoint: "e1", States: []State{Delivered}}, 0)
+	if err != nil || !p.More || p.Total == 0 {
+		t.Errorf("%+v, %v", p, err)
 	}
 }

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -16,6 +17,7 @@ import (
 type search struct {
 	Filter
 	forwards bool // the oldest event's first, those after After upwards
+	walk     int  // see walks
 
 	endpoints []uuid.UUID // to which; nil for all
 	since     time.Time   // at or after which; zero for ever
@@ -195,6 +197,9 @@ func (q *search) match(t *statement) {
 		t.where(`d.event_id = %s`, q.Event)
 	}
 }
+
+// walks returns how many are looked at in the list's order.
+func (q *search) walks() int { return cmp.Or(q.walk, walked) }
 
 // ordered returns ORDER BY in the list's order, with the limit.
 func (q *search) ordered(limit int) string {

@@ -1,19 +1,25 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
+// wholly is as long as all time.
+const wholly = 100 * 365 * 24 * time.Hour
+
 // tally is deliveries by endpoint.
 type tally struct {
 	of    map[uuid.UUID]int64
 	total int
+	more  bool // there may be more: the limit was reached, or it took too long
 }
 
 const (
@@ -21,9 +27,11 @@ const (
 	sqlCountFinal   = `SELECT endpoint_id, count(*) FROM (SELECT d.endpoint_id FROM posthorn.deliveries d WHERE %s LIMIT %d) c GROUP BY 1`
 )
 
-// count counts the deliveries that q is about, up to q.Limit.
-func (s *searcher) count(ctx context.Context, q *search) (*tally, error) {
+// count counts the deliveries that q is about, up to q.Limit. Where they are
+// counted row by row, and that takes longer than within, it soon stops.
+func (s *searcher) count(ctx context.Context, q *search, within time.Duration) (*tally, error) {
 	c := &tally{of: make(map[uuid.UUID]int64)}
+	began := time.Now()
 	if none, err := s.resolve(ctx, q); none || err != nil {
 		return c, err
 	}
@@ -39,7 +47,7 @@ func (s *searcher) count(ctx context.Context, q *search) (*tally, error) {
 		}
 	}
 	states := q.states(Delivered, Failed, Skipped)
-	if len(states) == 0 || c.total == q.Limit {
+	if c.more = c.total == q.Limit; len(states) == 0 || c.more {
 		return c, nil
 	}
 	t := &statement{}
@@ -54,11 +62,24 @@ func (s *searcher) count(ctx context.Context, q *search) (*tally, error) {
 	case states[0] != string(Delivered):
 		q.unsent(t)
 	case !all:
-		return c, s.eachChunk(ctx, q, states, func(t *statement) (bool, error) {
-			return c.total == q.Limit, s.add(ctx, c, q, blooms, sqlCountFinal, t)
+		_, span, err := s.afterWalk(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		first := true
+		return c, s.eachChunk(ctx, q, states, cmp.Or(span, wholly), func(t *statement) (bool, error) {
+			if c.more = !first && time.Since(began) > within; c.more {
+				return true, nil
+			}
+			first = false
+			err := s.add(ctx, c, q, blooms, sqlCountFinal, t)
+			c.more = c.total == q.Limit
+			return c.more, err
 		})
 	}
-	return c, s.add(ctx, c, q, how, sqlCountFinal, t)
+	err := s.add(ctx, c, q, how, sqlCountFinal, t)
+	c.more = c.total == q.Limit
+	return c, err
 }
 
 // add counts what a query finds, up to the rest of the limit.

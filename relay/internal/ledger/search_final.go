@@ -2,25 +2,32 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// The bounds of a search among final deliveries: how many are looked at in the
-// list's order, before the bloom indexes are asked, and for how much of the time
-// these are asked at first; for twice as much each time that there are too few.
+// walked is how many final deliveries are looked at in the list's order before
+// the bloom indexes are asked: at first for chunkWalks times as long a time as
+// those are spread over, then for twice as long each time.
 const (
-	walked     = 20_000
-	firstChunk = time.Hour
+	walked     = 10_000
+	chunkWalks = 4
 )
 
 const (
 	sqlFinals = `SELECT ` + finalColumns + ` FROM (SELECT * FROM posthorn.deliveries d WHERE %s) d LEFT JOIN posthorn.endpoints e ON e.id = d.endpoint_id`
 
 	sqlWalk = `SELECT ` + finalColumns + ` FROM (SELECT * FROM (SELECT * FROM posthorn.deliveries d WHERE %s) d WHERE %s) d LEFT JOIN posthorn.endpoints e ON e.id = d.endpoint_id`
+
+	// sqlWalked is the time of the first that was looked at, and where the last
+	// stands.
+	sqlWalked = `SELECT (SELECT created_at FROM posthorn.deliveries d WHERE %[1]s%[2]s LIMIT 1), created_at, id FROM posthorn.deliveries d WHERE %[1]s%[2]s OFFSET %[3]d LIMIT 1`
 
 	sqlEdges = `SELECT min(created_at), max(created_at) FROM posthorn.deliveries d WHERE `
 )
@@ -37,7 +44,13 @@ func (s *searcher) final(ctx context.Context, q *search) ([]Delivery, error) {
 		if enough || err != nil {
 			return found, err
 		}
-		return s.chunks(ctx, q, states)
+		rest, span, err := s.afterWalk(ctx, q)
+		if rest == nil || err != nil {
+			return found, err
+		}
+		rest.Limit -= len(found)
+		further, err := s.chunks(ctx, rest, states, chunkWalks*span)
+		return append(found, further...), err
 	}
 	t := &statement{}
 	q.place(t)
@@ -97,13 +110,29 @@ func (s *searcher) walk(ctx context.Context, q *search, states []string) (found 
 		found, err = s.query(ctx, fmt.Sprintf(sqlFinals, from+q.ordered(q.Limit))+q.ordered(q.Limit), t.args)
 		return found, true, err
 	}
-	found, err = s.query(ctx, fmt.Sprintf(sqlWalk, from+q.ordered(walked), t.String()+q.ordered(q.Limit))+q.ordered(q.Limit), t.args)
+	found, err = s.query(ctx, fmt.Sprintf(sqlWalk, from+q.ordered(q.walks()), t.String()+q.ordered(q.Limit))+q.ordered(q.Limit), t.args)
 	return found, len(found) == q.Limit, err
 }
 
-// chunks asks the bloom indexes for ever longer times, until there are enough.
-func (s *searcher) chunks(ctx context.Context, q *search, states []string) (all []Delivery, err error) {
-	err = s.eachChunk(ctx, q, states, func(t *statement) (enough bool, err error) {
+// afterWalk returns the search for what follows what walk looked at, nil where
+// that was all, and over what time it was spread.
+func (s *searcher) afterWalk(ctx context.Context, q *search) (rest *search, span time.Duration, err error) {
+	t := &statement{}
+	q.place(t)
+	further := *q
+	var first time.Time
+	place := strings.TrimSuffix(q.ordered(0), " LIMIT 0")
+	err = s.tx.QueryRow(ctx, fmt.Sprintf(sqlWalked, t, place, q.walks()-1), t.args...).Scan(&first, &further.After.CreatedAt, &further.After.ID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, 0, nil
+	}
+	return &further, max(time.Second, first.Sub(further.After.CreatedAt).Abs()), err
+}
+
+// chunks asks the bloom indexes for a time and then for ever longer ones, until
+// there are enough.
+func (s *searcher) chunks(ctx context.Context, q *search, states []string, span time.Duration) (all []Delivery, err error) {
+	err = s.eachChunk(ctx, q, states, span, func(t *statement) (enough bool, err error) {
 		found, err := s.finals(ctx, blooms, q, t, q.Limit-len(all))
 		all = append(all, found...)
 		return len(all) >= q.Limit, err
@@ -111,9 +140,9 @@ func (s *searcher) chunks(ctx context.Context, q *search, states []string) (all 
 	return all, err
 }
 
-// eachChunk calls do for ever longer times, in the list's order, until it has
-// enough.
-func (s *searcher) eachChunk(ctx context.Context, q *search, states []string, do func(*statement) (enough bool, err error)) error {
+// eachChunk calls do for a time and then for ever longer ones, in the list's
+// order, until it has enough.
+func (s *searcher) eachChunk(ctx context.Context, q *search, states []string, span time.Duration, do func(*statement) (enough bool, err error)) error {
 	if err := s.use(ctx, order); err != nil {
 		return err
 	}
@@ -124,7 +153,7 @@ func (s *searcher) eachChunk(ctx context.Context, q *search, states []string, do
 		return err
 	}
 	from, until := first.Time, last.Time.Add(time.Microsecond)
-	for span := firstChunk; from.Before(until); span *= 2 {
+	for ; from.Before(until); span *= 2 {
 		begin, end := until.Add(-span), until
 		if q.forwards {
 			begin, end = from, from.Add(span)
