@@ -120,7 +120,7 @@ func (l *demoLife) acts() []act {
 			return c.ask(ctx, http.MethodPatch, "/endpoints/"+demoSandbox, nil, map[string]any{"events": []string{"pr.*", "po.issued"}}, &ignored{})
 		}),
 		{"retry what failed", func(ctx context.Context) error {
-			return l.again(ctx, l.support, "/deliveries/retry", "northwind-calendar", time.Hour)
+			return l.again(ctx, l.support, "/deliveries/retry", "northwind-calendar", 2*time.Minute)
 		}},
 		{"rotate a secret", func(ctx context.Context) error {
 			return l.platform.ask(ctx, http.MethodPost, "/endpoints/acme-payroll/secret", nil, map[string]any{"grace": "5m"}, &ignored{})
@@ -182,7 +182,7 @@ func (l *demoLife) retryNewest(ctx context.Context, name string) error {
 
 // again makes deliveries of the last so long again, by an operation for many.
 func (l *demoLife) again(ctx context.Context, c *client, path, endpoint string, since time.Duration) error {
-	body := map[string]any{"endpoint": endpoint, "from": time.Now().Add(-since).Format(time.RFC3339), "rate": 5}
+	body := map[string]any{"endpoint": endpoint, "from": time.Now().Add(-since).Format(time.RFC3339), "rate": 10}
 	return c.ask(ctx, http.MethodPost, path, nil, body, &ignored{})
 }
 
