@@ -31,7 +31,7 @@ func TestProblemsInAFrameAreShown(t *testing.T) {
 		}, 421},
 		"with an old token": {func(b *browser) *httptest.ResponseRecorder { return b.login(expired) }, 401},
 		"too many": {func(b *browser) *httptest.ResponseRecorder {
-			b.pages = a.SlowPage(time.Minute, 0, nil)
+			b.pages = a.SlowPage(time.Minute, 0, 0, nil)
 			return b.ask("GET", "/admin/webhooks/x", nil)
 		}, 429},
 		"without the ledger": {func(b *browser) *httptest.ResponseRecorder {
@@ -61,7 +61,7 @@ func TestProblemsWithinAPageAreNoPages(t *testing.T) {
 	b := newBrowser(t, a)
 	b.login(adminToken)
 	full := newBrowser(t, a)
-	full.cookies, full.pages = b.cookies, a.SlowPage(time.Minute, 0, nil)
+	full.cookies, full.pages = b.cookies, a.SlowPage(time.Minute, 0, 0, nil)
 	for status, ask := range map[int]func() *httptest.ResponseRecorder{
 		429: func() *httptest.ResponseRecorder { return full.ask("GET", "/admin/webhooks/x", nil) },
 		403: func() *httptest.ResponseRecorder { return b.ask("POST", "/admin/webhooks/x", url.Values{}) },

@@ -29,6 +29,7 @@ var functions = template.FuncMap{
 	"number": number, "decimal": decimal, "percent": percent, "bytes": byteSize, "duration": duration, "latency": latency,
 	"moment": moment, "precise": precise, "machine": machine, "short": short, "cut": cut, "plural": plural, "pretty": pretty,
 	"ago":       func(t time.Time) string { return relative(t, time.Now()) },
+	"past":      func(t time.Time) bool { return !t.After(time.Now()) },
 	"count":     func(n int) int64 { return int64(n) },
 	"dict":      dict,
 	"health":    func(s ledger.EndpointStatus) health { return healthOf(&s) },

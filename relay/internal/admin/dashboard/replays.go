@@ -15,6 +15,10 @@ import (
 // replayRow is a replay as pages show it.
 type replayRow struct{ *ledger.Replay }
 
+// All returns how many deliveries it is about: what was counted when it began,
+// or more that it has found since.
+func (r replayRow) All() int64 { return max(r.Total, r.Done+r.Skipped) }
+
 // Share returns how much of it is done, from 0 to 100.
 func (r replayRow) Share() int64 {
 	switch {
