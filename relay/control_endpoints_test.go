@@ -507,11 +507,21 @@ func TestRequestsWithAnIdempotencyKeyAreDoneOnce(t *testing.T) {
 	if got, err := once(adminCaller, "failed", "r", nil); got != "hunter2 5" || err != nil {
 		t.Errorf("made again it is answered %q, %v", got, err)
 	}
+	lost := errors.New("the connection was lost while it committed")
+	if _, err := once(adminCaller, "lost", "r", lost); !errors.Is(err, lost) {
+		t.Errorf("a request of which nobody knows whether it was done: %v", err)
+	}
+	_, err := once(adminCaller, "lost", "r", nil)
+	wants(t, err, "what became of it is not known")
+	db.script(t, `UPDATE posthorn.idempotency SET created_at = created_at - interval '11 minutes' WHERE answer IS NULL;`)
+	if got, err := once(adminCaller, "lost", "r", nil); got != "hunter2 7" || err != nil {
+		t.Errorf("ten minutes later it is answered %q, %v", got, err)
+	}
 	if got := db.text(t, `SELECT count(*)::text FROM posthorn.idempotency WHERE position('hunter2'::bytea IN answer) > 0 OR NOT sealed`); got != "0" {
 		t.Errorf("%s answers are not encrypted", got)
 	}
 
-	_, err := c.Once(t.Context(), adminCaller, admin.OnceRequest{Key: "slow"}, func(ctx context.Context) ([]byte, error) {
+	_, err = c.Once(t.Context(), adminCaller, admin.OnceRequest{Key: "slow"}, func(ctx context.Context) ([]byte, error) {
 		_, err := c.Once(ctx, adminCaller, admin.OnceRequest{Key: "slow"}, nil)
 		wants(t, err, "is being worked on")
 		return []byte("{}"), nil
@@ -520,7 +530,7 @@ func TestRequestsWithAnIdempotencyKeyAreDoneOnce(t *testing.T) {
 		t.Error(err)
 	}
 	db.script(t, `UPDATE posthorn.idempotency SET created_at = created_at - interval '25 hours';`)
-	if got, err := once(adminCaller, "k", "another", nil); got != "hunter2 6" || err != nil {
+	if got, err := once(adminCaller, "k", "another", nil); got != "hunter2 8" || err != nil {
 		t.Errorf("a day later: %q, %v", got, err)
 	}
 }

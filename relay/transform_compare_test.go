@@ -210,7 +210,9 @@ CREATE TABLE c (id d PRIMARY KEY, type text, payload json, created_at date);
 INSERT INTO a SELECT 'n' || n, n, '1', timestamp '2026-05-01' + n / 6 * interval '1 day' FROM generate_series(1, 20) n;
 INSERT INTO b SELECT id::int, type, payload, created_at AT TIME ZONE 'UTC' FROM (SELECT substr(id, 2) AS id, type, payload, created_at FROM a) o;
 INSERT INTO c SELECT * FROM a;`)
-	day := func(n int) time.Time { return time.Date(2026, time.May, 1+n, 2, 0, 0, 0, time.FixedZone("CEST", 2*3600)) }
+	day := func(n int) time.Time {
+		return time.Date(2026, time.May, 1+n, 2, 0, 0, 0, time.FixedZone("CEST", 2*3600))
+	}
 	for _, table := range []string{"a", "b", "c"} {
 		for _, tt := range []struct {
 			from, until time.Time

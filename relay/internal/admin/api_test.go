@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
 	"github.com/posthorn/posthorn/relay/internal/ledger"
@@ -542,4 +543,19 @@ func FuzzDeliveryCursor(f *testing.F) {
 			t.Errorf("%q is written as %q", text, again)
 		}
 	})
+}
+
+func TestOnlyRefusalsDoNothing(t *testing.T) {
+	for _, err := range []error{
+		ledger.ErrUnknownEndpoint, fmt.Errorf("a: %w", ledger.ErrChanged), ledger.Refused("no"), &InvalidError{}, invalid("body.until", "no"),
+	} {
+		if !Refuses(err) {
+			t.Errorf("%v is none", err)
+		}
+	}
+	for _, err := range []error{context.DeadlineExceeded, context.Canceled, errors.New("lost"), huma.Error503ServiceUnavailable("no")} {
+		if Refuses(err) {
+			t.Errorf("%v is one", err)
+		}
+	}
 }
