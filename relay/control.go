@@ -181,6 +181,9 @@ func (c *control) Test(ctx context.Context, who *admin.Caller, endpoint, eventTy
 		}
 		return nil, ledger.Refused("nothing was sent: %v", err)
 	}
+	if err := o.noteTest(ctx, who, e, r); err != nil {
+		return nil, fmt.Errorf("the test was sent: %w", err)
+	}
 	mask := maskOf(ep)
 	out := &admin.TestResult{
 		OK: r.Err == nil, Status: r.Status, Delivery: r.Delivery, Type: r.Type, Method: r.Method, URL: r.URL, Headers: r.Header,

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -32,6 +33,20 @@ func (o *Operator) reach(ctx context.Context, who *admin.Caller, delivery uuid.U
 		return hinted(err)
 	}
 	return o.ledger.Owned(ctx, delivery, who.Tenant)
+}
+
+// noteWithin bounds how long the audit of what was done may take, whoever waits
+// for it still.
+const noteWithin = 5 * time.Second
+
+// noteTest writes to the audit that a test was sent, without what was.
+func (o *Operator) noteTest(ctx context.Context, who *admin.Caller, e *entry, r *TestResult) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteWithin)
+	defer cancel()
+	return o.ledger.Note(ctx, who.Actor(), ledger.Entry{
+		Action: "endpoint.test", Subject: e.ID.String(), Tenant: e.Tenant,
+		Detail: map[string]any{"name": e.Name, "type": r.Type, "status": r.Status, "ok": r.Err == nil},
+	})
 }
 
 // Audit implements admin.Control.
