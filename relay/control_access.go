@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -33,6 +34,29 @@ func (o *Operator) reach(ctx context.Context, who *admin.Caller, delivery uuid.U
 		return hinted(err)
 	}
 	return o.ledger.Owned(ctx, delivery, who.Tenant)
+}
+
+// What tenants' callers are told in the place of what the relay's own people are.
+const (
+	notSent     = "nothing was sent: no request could be made for the endpoint of such an event"
+	notReplayed = "it could not go on: whoever runs the relay is told why"
+)
+
+// told returns err as it is for who to know.
+func told(who *admin.Caller, err error) error {
+	var refused *ledger.RefusedError
+	if who.Tenant == "" || !errors.As(err, &refused) || refused.Told == "" {
+		return err
+	}
+	return ledger.Refused("%s", refused.Told)
+}
+
+// replayFor returns a replay as it is for who to see.
+func replayFor(who *admin.Caller, r *Replay, err error) (*Replay, error) {
+	if err == nil && who.Tenant != "" && r.Error != "" {
+		r.Error = notReplayed
+	}
+	return r, told(who, err)
 }
 
 // noteWithin bounds how long the audit of what was done may take, whoever waits
