@@ -25,7 +25,9 @@ type RefusedError struct {
 func (e *RefusedError) Error() string { return e.Why }
 
 // Refused returns a *RefusedError.
-func Refused(format string, args ...any) error { return &RefusedError{Why: fmt.Sprintf(format, args...)} }
+func Refused(format string, args ...any) error {
+	return &RefusedError{Why: fmt.Sprintf(format, args...)}
+}
 
 // RefusedButTold is Refused with what a tenant is told instead.
 func RefusedButTold(told, format string, args ...any) error {
