@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/posthorn/posthorn/config"
 	"github.com/posthorn/posthorn/relay/httpsig"
@@ -545,11 +546,21 @@ func TestRequestsWithAnIdempotencyKeyAreDoneOnce(t *testing.T) {
 	if got, err := once(adminCaller, "failed", "r", nil); got != "hunter2 5" || err != nil {
 		t.Errorf("made again it is answered %q, %v", got, err)
 	}
+	lost := errors.New("the connection was lost while it committed")
+	if _, err := once(adminCaller, "lost", "r", lost); !errors.Is(err, lost) {
+		t.Errorf("a request of which nobody knows whether it was done: %v", err)
+	}
+	_, err := once(adminCaller, "lost", "r", nil)
+	wants(t, err, "what became of it is not known")
+	db.script(t, `UPDATE posthorn.idempotency SET created_at = created_at - interval '11 minutes' WHERE answer IS NULL;`)
+	if got, err := once(adminCaller, "lost", "r", nil); got != "hunter2 7" || err != nil {
+		t.Errorf("ten minutes later it is answered %q, %v", got, err)
+	}
 	if got := db.text(t, `SELECT count(*)::text FROM posthorn.idempotency WHERE position('hunter2'::bytea IN answer) > 0 OR NOT sealed`); got != "0" {
 		t.Errorf("%s answers are not encrypted", got)
 	}
 
-	_, err := c.Once(t.Context(), adminCaller, admin.OnceRequest{Key: "slow"}, func(ctx context.Context) ([]byte, error) {
+	_, err = c.Once(t.Context(), adminCaller, admin.OnceRequest{Key: "slow"}, func(ctx context.Context) ([]byte, error) {
 		_, err := c.Once(ctx, adminCaller, admin.OnceRequest{Key: "slow"}, nil)
 		wants(t, err, "is being worked on")
 		return []byte("{}"), nil
@@ -558,7 +569,7 @@ func TestRequestsWithAnIdempotencyKeyAreDoneOnce(t *testing.T) {
 		t.Error(err)
 	}
 	db.script(t, `UPDATE posthorn.idempotency SET created_at = created_at - interval '25 hours';`)
-	if got, err := once(adminCaller, "k", "another", nil); got != "hunter2 6" || err != nil {
+	if got, err := once(adminCaller, "k", "another", nil); got != "hunter2 8" || err != nil {
 		t.Errorf("a day later: %q, %v", got, err)
 	}
 }
@@ -595,4 +606,27 @@ func TestOperatorsOnTheSpotKnowEndpointsOfTheAPI(t *testing.T) {
 	}
 	wants(t, second(o.Pause(t.Context(), "made", "", testActor)), "no such endpoint")
 	wants(t, second(o.takesRetry(made.ID)), "nor made by the API")
+}
+
+// TestManyChangesAtOnceDoNotWaitForEachOtherForEver: they share few connections.
+func TestManyChangesAtOnceDoNotWaitForEachOtherForEver(t *testing.T) {
+	db := newDatabase(t)
+	c, _ := db.control(t, "")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var g errgroup.Group
+	for i := range 4 * controlConnections {
+		g.Go(func() error {
+			for n := range 3 {
+				document := fmt.Sprintf(`{"name": "made %d %d", "url": "https://made.example", "events": ["a"], "secret": ""}`, i, n)
+				if _, err := c.CreateEndpoint(ctx, &admin.Caller{Name: "ops", Role: admin.Admin, Via: "api"}, []byte(document)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
 }

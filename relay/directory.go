@@ -21,10 +21,12 @@ type directory struct {
 	cfg       *config.Config
 	keys      *keyring
 
+	loading sync.Mutex // held while the ledger is asked, which takes a connection: mu is not
+
 	mu       sync.Mutex
 	entries  map[uuid.UUID]*entry
 	named    map[string][]*entry
-	revision int64 // of the newest definition that is in it
+	revision int64 // of the newest definition that is in it; loading's
 }
 
 // entry is an endpoint. Nobody changes one.
@@ -74,12 +76,14 @@ func (d *directory) drop(id uuid.UUID) {
 
 // refresh takes in what was defined, changed and deleted since the last time.
 func (d *directory) refresh(ctx context.Context) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.loading.Lock()
+	defer d.loading.Unlock()
 	list, err := d.databases.loadDefined(ctx, d.cfg, d.keys, d.revision)
 	if err != nil {
 		return err
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for i := range list {
 		made := &list[i]
 		d.revision = made.revision

@@ -403,7 +403,12 @@ func TestPagesRunNoScriptButTheirOwn(t *testing.T) {
 	b.login(adminToken)
 	wants("a page", b.ask("GET", "/admin/webhooks/x", nil), "'none'")
 	wants("a problem", b.ask("POST", "/admin/webhooks/x", nil), "'none'")
-	b.login(a.sealPortalToken(portalClaims{Tenant: "acme", Subject: "jo", Role: "viewer", Expires: time.Now().Add(time.Hour).Unix()}))
+	portal := func(subject string) string {
+		return a.sealPortalToken(portalClaims{Tenant: "acme", Subject: subject, Role: "viewer", Expires: time.Now().Add(time.Hour).Unix()})
+	}
+	wants("whether to go on as somebody else", b.login(portal("<script>alert(1)</script>")), "'none'")
+	b.cookies = map[string]string{}
+	b.login(portal("jo"))
 	wants("a page of the portal", b.ask("GET", "/admin/webhooks/x", nil), "https://app.example https://*.app.example")
 }
 

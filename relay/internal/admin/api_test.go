@@ -578,3 +578,18 @@ func FuzzDeliveryCursor(f *testing.F) {
 		}
 	})
 }
+
+func TestOnlyRefusalsDoNothing(t *testing.T) {
+	for _, err := range []error{
+		ledger.ErrUnknownEndpoint, fmt.Errorf("a: %w", ledger.ErrChanged), ledger.Refused("no"), &InvalidError{}, invalid("body.until", "no"),
+	} {
+		if !Refuses(err) {
+			t.Errorf("%v is none", err)
+		}
+	}
+	for _, err := range []error{context.DeadlineExceeded, context.Canceled, errors.New("lost"), huma.Error503ServiceUnavailable("no")} {
+		if Refuses(err) {
+			t.Errorf("%v is one", err)
+		}
+	}
+}

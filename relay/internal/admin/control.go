@@ -22,7 +22,8 @@ type Control interface {
 	Catalogue() []EventType
 	// Once calls do for the first request with a key, and answers those that
 	// follow within a day with what it returned. The same key with another request
-	// is ledger.ErrOtherRequest. What failed may be tried again.
+	// is ledger.ErrOtherRequest. What was refused may be tried again, what failed
+	// otherwise ten minutes later.
 	Once(ctx context.Context, who *Caller, r OnceRequest, do func(context.Context) ([]byte, error)) ([]byte, error)
 }
 

@@ -86,9 +86,10 @@ type Replay struct {
 	RowsAt    *time.Time // up to which they were
 }
 
-// search returns what finds the request's deliveries.
+// search returns what finds the request's deliveries. What is not final has no
+// copy made of it.
 func (r *ReplayRequest) search(limit int) *search {
-	return &search{Filter: Filter{
+	return &search{finals: r.NewIDs, Filter: Filter{
 		States: r.States, Endpoint: r.Endpoint, Tenant: r.Tenant, Type: r.Type, Event: r.Event, From: r.From, Until: r.Until, Scope: r.Scope, Limit: limit,
 	}}
 }

@@ -19,6 +19,9 @@ type search struct {
 	forwards bool // the oldest event's first, those after After upwards
 	walk     int  // see walks
 
+	finals         bool      // only what is final
+	finishedBefore time.Time // and since before this; zero for whenever
+
 	endpoints []uuid.UUID // to which; nil for all
 	since     time.Time   // at or after which; zero for ever
 }
@@ -138,7 +141,7 @@ func (s *searcher) resolve(ctx context.Context, q *search) (none bool, err error
 func (q *search) states(of ...State) []string {
 	var wanted []string
 	for _, s := range of {
-		if len(q.States) == 0 || slices.Contains(q.States, s) {
+		if (len(q.States) == 0 || slices.Contains(q.States, s)) && (s.Final() || !q.finals) {
 			wanted = append(wanted, string(s))
 		}
 	}

@@ -144,10 +144,17 @@ func (q *StatsQuery) span() time.Duration {
 // partly reports whether the query is not about all endpoints together.
 func (q *StatsQuery) partly() bool { return q.Endpoint != "" || q.Scope != "" }
 
-// sqlSeries is completed with whose rows are read.
-const sqlSeries = `WITH rows AS MATERIALIZED (
-  SELECT floor(extract(epoch FROM created_at - $2::timestamptz) * 1000000 / $1)::bigint AS step, events, delivered, failed, attempts, failed_attempts, latency
-  FROM posthorn.stats WHERE %s AND span = $4 AND created_at >= $2 AND created_at < $3
+// sqlSeries is completed with whose rows are read. What is newer than the last
+// long span stands in the middle ones: these begin where that ended, but for what
+// the clock is off.
+const sqlSeries = `WITH ended AS MATERIALIZED (
+  SELECT coalesce(max(created_at) + ($4 - 30) * interval '1 second', $2) AS at
+  FROM posthorn.stats WHERE %[1]s AND span = $4 AND created_at >= $2 AND created_at < $3
+), spans AS (
+  SELECT * FROM posthorn.stats WHERE %[1]s AND span = $4 AND created_at >= $2 AND created_at < $3 UNION ALL
+  SELECT * FROM posthorn.stats WHERE %[1]s AND span = 60 AND $4 = 600 AND created_at >= (SELECT at FROM ended) AND created_at < $3
+), rows AS MATERIALIZED (
+  SELECT floor(extract(epoch FROM created_at - $2::timestamptz) * 1000000 / $1)::bigint AS step, events, delivered, failed, attempts, failed_attempts, latency FROM spans
 ), buckets AS (
   SELECT step, array_agg(n ORDER BY bucket) AS latency FROM (
     SELECT r.step, u.bucket, sum(u.n)::bigint AS n FROM rows r, unnest(r.latency) WITH ORDINALITY AS u(n, bucket) GROUP BY 1, 2) summed GROUP BY 1

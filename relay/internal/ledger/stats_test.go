@@ -109,6 +109,10 @@ func TestSeriesAddUpTheSpansOfTheirSteps(t *testing.T) {
 	if got := of(StatsQuery{Step: SpanLong, Scope: "t2"}); got != (Point{Failed: 2}) {
 		t.Errorf("of one tenant %+v", got)
 	}
+	l.sample(t, Sample{Span: SpanMiddle, All: count, Endpoints: map[string]Count{"erp": {Delivered: 2}}}, -SpanMiddle) // after the last long one
+	if got := of(StatsQuery{Step: SpanLong, Endpoint: "erp"}); got != (Point{Delivered: 9, Attempts: 8, FailedAttempts: 1}) {
+		t.Errorf("of one endpoint, in long spans, %+v", got)
+	}
 	if got := of(StatsQuery{Step: SpanLong, Scope: "nobody"}); got != (Point{}) {
 		t.Errorf("of nobody %+v", got)
 	}

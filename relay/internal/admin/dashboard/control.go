@@ -39,4 +39,5 @@ type control interface {
 	Stats(ctx context.Context, who *admin.Caller, q ledger.StatsQuery) (*admin.Stats, error)
 	Audit(ctx context.Context, who *admin.Caller, f ledger.AuditFilter) ([]ledger.AuditEntry, error)
 	Catalogue() []admin.EventType
+	Once(ctx context.Context, who *admin.Caller, r admin.OnceRequest, do func(context.Context) ([]byte, error)) ([]byte, error)
 }

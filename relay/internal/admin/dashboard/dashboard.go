@@ -7,7 +7,11 @@ import (
 	"cmp"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/posthorn/posthorn/relay/internal/admin"
 )
@@ -137,6 +141,20 @@ type request struct {
 // partial reports whether htmx asks for a part of a page.
 func (q *request) partial() bool { return q.Header.Get("HX-Request") == "true" }
 
+// readable reports whether all texts of the request are such as the database
+// keeps: others are neither looked for nor written.
+func (q *request) readable() bool {
+	bad := func(text string) bool { return strings.ContainsRune(text, 0) || !utf8.ValidString(text) }
+	for _, v := range []url.Values{q.URL.Query(), q.PostForm} {
+		for _, texts := range v {
+			if slices.ContainsFunc(texts, bad) {
+				return false
+			}
+		}
+	}
+	return !bad(q.URL.Path)
+}
+
 // operator reports whether the caller may change things and see payloads.
 func (q *request) operator() bool { return q.who.Role >= admin.Operator }
 
@@ -166,6 +184,8 @@ func (d *Dashboard) serve(role admin.Role, to audience, do func(*request) (*answ
 			err = errNoPage // as if there were none: it is not theirs to know
 		case q.who.Role < role:
 			err = errRole
+		case !q.readable():
+			err = errText
 		default:
 			a, err = do(q)
 		}
