@@ -47,6 +47,11 @@ chromium: ## Find Chromium, or install it: the dashboard is tested in it
 demo: build postgres ## Run the demo on a private PostgreSQL server
 	$(BINARY) demo
 
+# Look at the pictures before they are committed.
+.PHONY: screenshots
+screenshots: build postgres chromium ## Take the pictures of the dashboard in docs/images, of a demo that has run for some minutes
+	$(GO) run ./integration/screenshots -binary $(BINARY)
+
 .PHONY: test
 test: unit chromium ## Run all tests but those in containers, the integration tests at a tenth of their sizes
 	$(GO) test -timeout=15m $(INTEGRATION)

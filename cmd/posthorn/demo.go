@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,13 +27,15 @@ const (
 
 // demoOptions are the flags of posthorn demo.
 type demoOptions struct {
-	events int // 0 for no end
-	rate   float64
-	seed   uint64
+	events    int // 0 for no end
+	rate      float64
+	seed      uint64
+	dashboard bool          // with a token for it, and people who use it
+	step      time.Duration // how long those think
 }
 
 func newDemoCommand(g *globals) *cobra.Command {
-	var o demoOptions
+	o := demoOptions{step: demoStep}
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show the relay at work on a private Postgres",
@@ -47,22 +50,31 @@ go to the demo's receiver; requests carry one more header, by which it tells
 events apart; retries come after fractions of a second instead of hours.
 Danbyte's document knows no retries, so its requests are not failed.
 
-On a terminal it goes on until Ctrl-C; with --events, or without a terminal,
-it ends by itself. The exit code is 0 only if every committed event arrived,
+On a terminal it goes on until Ctrl-C, and begins with the dashboard's address
+and a token. Besides the four products' endpoints there are those of customers
+then, made through the relay's API: one is slow, one fails most of the time,
+one is paused now and then, one was given up. Operators test, pause, resume,
+retry, replay and rotate secrets. The summary is not about these endpoints.
+With --events, or without a terminal, the demo ends by itself, and has none of
+that unless --dashboard asks for it. The exit code is 0 only if every committed event arrived,
 no event that was rolled back did, and every signature was right.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.events < 0 || o.rate < 0 {
 				return usagef("--events and --rate are 0 or more")
 			}
-			if !cmd.Flags().Changed("events") && !isTerminal(g.stdout) {
-				o.events = demoEvents
+			if terminal := isTerminal(g.stdout); !cmd.Flags().Changed("events") {
+				if !terminal {
+					o.events = demoEvents
+				}
+				o.dashboard = o.dashboard || terminal && !cmd.Flags().Changed("dashboard")
 			}
 			return runDemo(cmd.Context(), g, o)
 		},
 	}
 	f := cmd.Flags()
 	f.IntVar(&o.events, "events", 0, "write `n` events and end; 0 for no end (default: 2000 without a terminal)")
+	f.BoolVar(&o.dashboard, "dashboard", false, "say where the dashboard is, and keep its pages alive (default: on a terminal without --events)")
 	f.Float64Var(&o.rate, "rate", 250, "write `n` events a second; 0 for as many as possible")
 	f.Uint64Var(&o.seed, "seed", 1, "`number` that decides what is written, rolled back and failed")
 	return cmd
@@ -75,16 +87,17 @@ type demo struct {
 	host     *demoHost
 	relay    *relay.Relay
 	progress *progress
-	log      *logTail // the relay's
+	life     *demoLife // nil without the dashboard
+	log      *logTail  // the relay's, and life's
 }
 
 // runDemo runs the demo and prints its summary. ctx ends the writing.
 func runDemo(ctx context.Context, g *globals, o demoOptions) (err error) {
 	started := time.Now()
-	life, cancel := o.life(context.WithoutCancel(ctx))
+	whole, cancel := o.limit(context.WithoutCancel(ctx))
 	defer cancel()
-	// writing ends with life, too.
-	writing, stopWriting := context.WithCancelCause(life)
+	// writing ends with the whole, too.
+	writing, stopWriting := context.WithCancelCause(whole)
 	defer context.AfterFunc(ctx, func() { stopWriting(errors.New("demo was interrupted while it started")) })()
 
 	_, _ = fmt.Fprintln(g.stderr, "Starting a private Postgres")
@@ -98,9 +111,9 @@ func runDemo(ctx context.Context, g *globals, o demoOptions) (err error) {
 		return cmp.Or(context.Cause(writing), err)
 	}
 	defer d.host.close()
-	err = d.run(life, writing)
+	err = d.run(whole, writing)
 	if err == nil {
-		err = context.Cause(life)
+		err = context.Cause(whole)
 	}
 	s := d.tracker.summarize(time.Since(started))
 	s.OK = s.OK && err == nil
@@ -113,9 +126,9 @@ func runDemo(ctx context.Context, g *globals, o demoOptions) (err error) {
 	return err
 }
 
-// life returns a context for the whole demo: one that is to end by itself has
+// limit returns a context for the whole demo: one that is to end by itself has
 // a limit, so that it cannot hang.
-func (o demoOptions) life(ctx context.Context) (context.Context, context.CancelFunc) {
+func (o demoOptions) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	if o.events == 0 {
 		return context.WithCancel(ctx)
 	}
@@ -136,17 +149,21 @@ func newDemo(ctx context.Context, g *globals, o demoOptions, server *postgres.Se
 	if d.receiver, err = newDemoReceiver(ctx, o.seed); err != nil {
 		return nil, err
 	}
-	cfg, err := demoConfig(ctx, database, d.receiver.url)
+	var tokens *demoTokens
+	if o.dashboard {
+		tokens = newDemoTokens()
+	}
+	cfg, err := demoConfig(ctx, database, d.receiver.url, tokens)
 	if err != nil {
 		return nil, errors.Join(err, d.receiver.socket.Close())
 	}
-	if err := d.assemble(ctx, g, o, cfg); err != nil {
+	if err := d.assemble(ctx, g, o, cfg, tokens); err != nil {
 		return nil, errors.Join(err, d.receiver.socket.Close())
 	}
 	return d, nil
 }
 
-func (d *demo) assemble(ctx context.Context, g *globals, o demoOptions, cfg *config.Config) error {
+func (d *demo) assemble(ctx context.Context, g *globals, o demoOptions, cfg *config.Config, tokens *demoTokens) error {
 	if err := relay.Init(ctx, cfg, relay.InitOptions{}); err != nil {
 		return err
 	}
@@ -158,12 +175,18 @@ func (d *demo) assemble(ctx context.Context, g *globals, o demoOptions, cfg *con
 	if d.host, err = newDemoHost(ctx, cfg.Database.URL.Reveal(), d.tracker, o); err != nil {
 		return err
 	}
-	if d.relay, err = relay.New(cfg, version, slog.New(slog.NewTextHandler(d.log, nil))); err != nil {
+	logger := slog.New(slog.NewTextHandler(d.log, nil))
+	if d.relay, err = relay.New(cfg, version, logger); err != nil {
 		d.host.close()
 		return err
 	}
 	d.progress = newProgress(g, d.tracker, cfg.HTTP.Listen)
-	_, _ = fmt.Fprintf(g.stderr, "Relaying; its metrics are at http://%s/metrics\n", cfg.HTTP.Listen)
+	base := &url.URL{Scheme: "http", Host: cfg.HTTP.Listen}
+	_, _ = fmt.Fprintf(g.stderr, "Relaying; its metrics are at %s\n", base.JoinPath("metrics"))
+	if tokens != nil {
+		d.life = newDemoLife(base, tokens, d.receiver.url, o.step, logger)
+		_, _ = fmt.Fprintf(g.stderr, "\n  Dashboard  %s\n  Token      %s\n\n", base.JoinPath("admin/webhooks"), tokens.visitor)
+	}
 	return nil
 }
 
@@ -173,14 +196,23 @@ func (d *demo) run(ctx, writing context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	relayContext, stopRelay := context.WithCancel(ctx)
 	receiverContext, stopReceiver := context.WithCancel(ctx)
+	living, stopLiving := context.WithCancel(ctx)
 	group.Go(func() error {
 		defer stopRelay()
+		defer stopLiving()
 		if err := d.host.write(ctx, writing); err != nil {
 			return err
 		}
+		stopLiving()
 		d.tracker.drain(ctx)
 		return nil
 	})
+	if d.life != nil {
+		group.Go(func() error {
+			d.life.run(living)
+			return nil
+		})
+	}
 	group.Go(func() error {
 		defer stopReceiver()
 		return d.relay.Run(relayContext)

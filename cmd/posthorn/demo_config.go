@@ -3,11 +3,17 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/posthorn/posthorn/config"
 	"github.com/posthorn/posthorn/examples"
@@ -31,67 +37,157 @@ var demoSchedule = []time.Duration{
 // not every product's requests hold one.
 const demoHeader = "Posthorn-Demo-Event"
 
-// demoConfig returns the products' examples as one configuration, whose
-// enabled endpoints send to paths of their own below receiver.
-func demoConfig(ctx context.Context, database, receiver string) (*config.Config, error) {
-	dir, err := os.MkdirTemp("", "posthorn-demo-")
+// demoTokens are for the relay's API and dashboard, by whose they are.
+type demoTokens struct {
+	visitor  string // who watches the demo; admin
+	platform string // the demo's own; admin
+	support  string // the demo's own; operator
+}
+
+func newDemoTokens() *demoTokens {
+	return &demoTokens{visitor: rand.Text(), platform: rand.Text(), support: rand.Text()}
+}
+
+// environ returns the settings that open API and dashboard.
+func (t *demoTokens) environ() ([]string, error) {
+	tokens, err := json.Marshal([]map[string]string{
+		{"name": "demo", "role": "admin", "token": t.visitor},
+		{"name": "platform", "role": "admin", "token": t.platform},
+		{"name": "support", "role": "operator", "token": t.support},
+	})
 	if err != nil {
-		return nil, fmt.Errorf("make a folder for the configuration: %w", err)
+		return nil, fmt.Errorf("write the demo's tokens: %w", err)
 	}
-	defer func() { _ = os.RemoveAll(dir) }() // four small files in the temporary folder
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // it never fails
+	return []string{
+		"POSTHORN_HTTP__TOKENS=" + string(tokens),
+		`POSTHORN_LEDGER__ENCRYPTION_KEYS=["` + hex.EncodeToString(key) + `"]`,
+		"POSTHORN_LEDGER__BODIES=all", // for its pages to show
+	}, nil
+}
+
+// demoConfig returns the products' examples as one configuration, whose
+// enabled endpoints send to paths of their own below receiver. Without tokens it
+// has no API.
+func demoConfig(ctx context.Context, database, receiver string, tokens *demoTokens) (*config.Config, error) {
 	address, err := freeAddress(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var all *config.Config
-	for i, product := range demoProducts {
-		cfg, err := loadExample(dir, product.file, []string{
-			"DATABASE_URL=" + database,
-			fmt.Sprintf("%s=%s/%d", product.urlVariable, receiver, i),
-			product.secretVariable + "=" + rand.Text(),
-			"POSTHORN_HTTP__LISTEN=" + address,
-			`POSTHORN_EGRESS__ALLOW=["127.0.0.0/8"]`,
-			"POSTHORN_EGRESS__REQUIRE_HTTPS=false",
-		})
+	environ := []string{
+		"DATABASE_URL=" + database,
+		"POSTHORN_HTTP__LISTEN=" + address,
+		`POSTHORN_EGRESS__ALLOW=["127.0.0.0/8"]`,
+		"POSTHORN_EGRESS__REQUIRE_HTTPS=false",
+		"POSTHORN_SOURCE__RETENTION=1h", // one that nobody ends must not fill the disk
+		"POSTHORN_LEDGER__RETENTION=24h",
+	}
+	if tokens != nil {
+		access, err := tokens.environ()
 		if err != nil {
 			return nil, err
 		}
-		for j := range cfg.Endpoints {
-			adaptEndpoint(&cfg.Endpoints[j])
+		environ = append(environ, access...)
+	}
+	for i, product := range demoProducts {
+		environ = append(environ, fmt.Sprintf("%s=%s/%d", product.urlVariable, receiver, i), product.secretVariable+"="+rand.Text())
+	}
+	document, err := demoDocument()
+	if err != nil {
+		return nil, err
+	}
+	return loadDemo(document, environ)
+}
+
+// demoDocument returns the products' examples as one document.
+func demoDocument() (map[string]any, error) {
+	all := map[string]any{}
+	for _, product := range demoProducts {
+		example, err := readExample(product.file)
+		if err != nil {
+			return nil, err
 		}
-		if all == nil {
-			all = cfg
-			continue
+		for key, value := range example {
+			all[key] = together(all[key], value)
 		}
-		all.Endpoints = append(all.Endpoints, cfg.Endpoints...)
+	}
+	profiles, _ := all["profiles"].(map[string]any)
+	for _, profile := range profiles {
+		adaptProfile(profile.(map[string]any))
 	}
 	return all, nil
 }
 
-func adaptEndpoint(ep *config.Endpoint) {
-	headers := map[string]string{demoHeader: "{{ .Event.ID }}"}
-	for name, value := range ep.Headers {
-		headers[name] = value
+// together returns what stands in a and in b: of maps all keys, of lists all
+// items, of anything else a if there is one.
+func together(a, b any) any {
+	switch a := a.(type) {
+	case nil:
+		return b
+	case map[string]any:
+		if b, ok := b.(map[string]any); ok {
+			for key, value := range b {
+				a[key] = together(a[key], value)
+			}
+		}
+	case []any:
+		if b, ok := b.([]any); ok {
+			return append(a, b...)
+		}
 	}
-	ep.Headers = headers
-	if len(ep.Retry.Schedule) > 0 {
-		ep.Retry.Schedule = demoSchedule
-	}
+	return a
 }
 
-// loadExample reads one of the examples through a file in dir.
-func loadExample(dir, name string, environ []string) (*config.Config, error) {
+// adaptProfile changes a profile as the demo needs it.
+func adaptProfile(profile map[string]any) {
+	profile["headers"] = together(map[string]any{demoHeader: "{{ .Event.ID }}"}, profile["headers"])
+	retry, _ := profile["retry"].(map[string]any)
+	if retry == nil {
+		retry = map[string]any{}
+		profile["retry"] = retry
+	}
+	if schedule, given := retry["schedule"].([]any); given && len(schedule) == 0 {
+		return // it has no retries
+	}
+	retry["schedule"] = demoSchedule
+}
+
+// readExample returns what one of the examples holds.
+func readExample(name string) (document map[string]any, err error) {
 	data, err := examples.Configurations.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("read example: %w", err)
 	}
-	path := filepath.Join(dir, filepath.Base(name))
+	if filepath.Ext(name) == ".toml" {
+		err = toml.Unmarshal(data, &document)
+	} else {
+		err = yaml.Unmarshal(data, &document) // of which JSON is a part
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read example %s: %w", name, err)
+	}
+	return document, nil
+}
+
+// loadDemo loads a document as a file.
+func loadDemo(document map[string]any, environ []string) (_ *config.Config, err error) {
+	data, err := yaml.Marshal(document)
+	if err != nil {
+		return nil, fmt.Errorf("write the demo's configuration: %w", err)
+	}
+	dir, err := os.MkdirTemp("", "posthorn-demo-")
+	if err != nil {
+		return nil, fmt.Errorf("make a folder for the configuration: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	path := filepath.Join(dir, "posthorn.yaml")
 	if err := os.WriteFile(path, data, 0o600); err != nil {
-		return nil, fmt.Errorf("write example: %w", err)
+		return nil, fmt.Errorf("write the demo's configuration: %w", err)
 	}
 	cfg, err := config.Load(path, environ)
 	if err != nil {
-		return nil, fmt.Errorf("load example %s: %w", name, err)
+		return nil, fmt.Errorf("load the demo's configuration: %w", err)
 	}
 	return cfg, nil
 }

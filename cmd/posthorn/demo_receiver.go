@@ -25,14 +25,17 @@ const (
 )
 
 // demoReceiver is every product's receiver, each at a path of its own. It
-// verifies all requests and fails some.
+// verifies all requests and fails some. It is the customers', too, whose
+// requests nobody judges.
 type demoReceiver struct {
 	socket   net.Listener
 	url      string
 	handlers map[string]demoHandler // by path
+	started  time.Time
 
-	mu     sync.Mutex
-	random *rand.Rand
+	mu        sync.Mutex
+	random    *rand.Rand
+	customers []int64 // requests that each of demoCustomers had
 }
 
 // demoHandler receives for one endpoint.
@@ -52,7 +55,7 @@ func newDemoReceiver(ctx context.Context, seed uint64) (*demoReceiver, error) {
 	}
 	return &demoReceiver{
 		socket: socket, url: "http://" + socket.Addr().String(), handlers: map[string]demoHandler{},
-		random: rand.New(rand.NewPCG(seed, 0)),
+		started: time.Now(), random: rand.New(rand.NewPCG(seed, 0)), customers: make([]int64, len(demoCustomers)),
 	}, nil
 }
 
@@ -92,6 +95,9 @@ func (d *demoReceiver) run(ctx context.Context) error {
 
 // ServeHTTP verifies a request and answers it, or not.
 func (d *demoReceiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if d.serveCustomer(w, r) {
+		return
+	}
 	h, ok := d.handlers[r.URL.Path]
 	if !ok {
 		http.NotFound(w, r)

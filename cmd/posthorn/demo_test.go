@@ -2,14 +2,20 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"maps"
 	"math"
+	"net/http"
+	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/posthorn/posthorn/config"
+	"github.com/posthorn/posthorn/relay"
 )
 
 func TestDemo(t *testing.T) {
@@ -46,6 +52,75 @@ func TestDemoThatIsInterruptedDrainsAndEndsWell(t *testing.T) {
 	var s demoSummary
 	if err := json.Unmarshal([]byte(r.stdout.String()), &s); err != nil || !s.OK || s.Events >= 100_000 || s.Delivered != s.Committed {
 		t.Errorf("got %+v, %v", s, err)
+	}
+}
+
+// TestDemoIsWorthWatching runs the demo as on a terminal, with people who think
+// quickly.
+func TestDemoIsWorthWatching(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	stdout, stderr := newStream(), newStream()
+	ended := make(chan error, 1)
+	go func() {
+		o := demoOptions{rate: 500, seed: 1, dashboard: true, step: 20 * time.Millisecond}
+		ended <- runDemo(ctx, &globals{stdout: stdout, stderr: stderr, Output: "json"}, o)
+	}()
+	said := stderr.waitFor(t, `Dashboard  (http://\S+)/admin/webhooks\n +Token +(\S+)\n`)
+	base, err := url.Parse(said[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	visitor := newClient(base, said[2])
+	defer visitor.close()
+
+	missing := map[string]bool{}
+	for _, action := range []string{
+		"endpoint.create", "endpoint.edit", "endpoint.rotate", "endpoint.pause", "endpoint.resume", "endpoint.disable", "endpoint.delete",
+		"delivery.retry", "replay.start", "portal.token",
+	} {
+		missing[action] = true
+	}
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(time.Minute); len(missing) > 0; <-ticker.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("nobody did %v", slices.Collect(maps.Keys(missing)))
+		}
+		for action := range missing {
+			var audit struct{ Entries []struct{ Actor string } }
+			if err := visitor.ask(ctx, http.MethodGet, "/audit", url.Values{"action": {action}}, nil, &audit); err == nil && len(audit.Entries) > 0 {
+				delete(missing, action)
+			}
+		}
+	}
+	endpoints, err := visitor.Endpoints(ctx, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range demoCustomers {
+		if !slices.ContainsFunc(endpoints, func(e relay.EndpointStatus) bool { return e.Name == c.name }) {
+			t.Errorf("there is no endpoint %s", c.name)
+		}
+	}
+
+	stop() // as Ctrl-C does
+	if err := <-ended; err != nil {
+		t.Fatalf("the demo ended with %v:\n%s", err, stderr)
+	}
+	var s demoSummary
+	if err := json.Unmarshal([]byte(stdout.String()), &s); err != nil || !s.OK || s.Committed == 0 || s.Delivered != s.Committed || s.Unexpected+s.Duplicates > 0 {
+		t.Errorf("got %+v, %v", s, err)
+	}
+}
+
+func TestDemoHasNoAPIUnlessItIsWatched(t *testing.T) {
+	cfg, err := demoConfig(t.Context(), "postgres://127.0.0.1/demo", "http://127.0.0.1:1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.HTTP.Tokens) > 0 || len(cfg.Ledger.EncryptionKeys) > 0 {
+		t.Errorf("got %d tokens and %d keys", len(cfg.HTTP.Tokens), len(cfg.Ledger.EncryptionKeys))
 	}
 }
 
@@ -179,10 +254,10 @@ func TestLogTailKeepsWholeLinesOfTheEnd(t *testing.T) {
 	}
 }
 
-func TestDemoConfigLeavesNoFolder(t *testing.T) {
+func TestDemoConfigHasAllCataloguesAndLeavesNoFolder(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
-	cfg, err := demoConfig(t.Context(), "postgres://127.0.0.1/demo", "http://127.0.0.1:1")
+	cfg, err := demoConfig(t.Context(), "postgres://127.0.0.1/demo", "http://127.0.0.1:1", newDemoTokens())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,6 +269,16 @@ func TestDemoConfigLeavesNoFolder(t *testing.T) {
 	}
 	if enabled != len(demoProducts) {
 		t.Errorf("got %d enabled endpoints, want one for each of %d products", enabled, len(demoProducts))
+	}
+	types := map[string]bool{}
+	for _, e := range cfg.Events {
+		product, _, _ := strings.Cut(e.Type, ".")
+		types[product] = true
+	}
+	for _, product := range []string{"pr", "device", "connector", "leave_request"} {
+		if !types[product] {
+			t.Errorf("the catalogue has no type of %s", product)
+		}
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left %v, %v", left, err)

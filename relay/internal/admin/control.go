@@ -36,6 +36,8 @@ type OnceRequest struct {
 // EndpointControl is Control's part for endpoints, which are given by name or id.
 type EndpointControl interface {
 	Endpoints(ctx context.Context, who *Caller, removed bool) ([]ledger.EndpointStatus, error)
+	// EndpointNames returns the endpoints by name, without asking how they do.
+	EndpointNames(ctx context.Context, who *Caller) ([]ledger.Endpoint, error)
 	Pause(ctx context.Context, who *Caller, endpoint, reason string) (*ledger.Turned, error)
 	Resume(ctx context.Context, who *Caller, endpoint, reason string) (*ledger.Turned, error)
 	// Test sends a test to an endpoint. An empty type, or a nil payload, is

@@ -13,6 +13,11 @@ import (
 // before.
 var ErrOtherRequest = errors.New("the key came with another request before")
 
+// ErrRunning reports that the first request of an idempotency key is being worked
+// on or, for ten minutes, that what became of it is not known. It is a
+// *RefusedError.
+var ErrRunning = Refused("the first request with this idempotency key is being worked on, or what became of it is not known: try again in ten minutes")
+
 // Answer is what a request was answered with, as it was kept.
 type Answer struct {
 	Body   []byte // nil for a request that is new
@@ -31,9 +36,7 @@ WHERE i.created_at < clock_timestamp() - interval '1 day' OR i.answer IS NULL AN
 )
 
 // BeginRequest notes a request under a key, both as hashes, and returns what it was
-// answered with if it came before. It returns ErrOtherRequest, or a
-// *RefusedError while the first one is being worked on, or for ten minutes where
-// what became of it is not known.
+// answered with if it came before. It returns ErrOtherRequest, or ErrRunning.
 func (l *Ledger) BeginRequest(ctx context.Context, key, request []byte) (a Answer, err error) {
 	if _, err := l.pool.Exec(ctx, sqlForgetAnswers); err != nil {
 		return a, fmt.Errorf("forget old idempotency keys: %w", err)
@@ -49,7 +52,7 @@ func (l *Ledger) BeginRequest(ctx context.Context, key, request []byte) (a Answe
 	err = l.pool.QueryRow(ctx, sqlAnswer, key).Scan(&was, &a.Body, &a.Sealed)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows), err == nil && a.Body == nil && bytes.Equal(was, request):
-		return Answer{}, Refused("the first request with this idempotency key is being worked on, or what became of it is not known: try again in ten minutes")
+		return Answer{}, ErrRunning
 	case err != nil:
 		return Answer{}, fmt.Errorf("look up an idempotency key: %w", err)
 	case !bytes.Equal(was, request):

@@ -241,10 +241,14 @@ func TestReplaysAreTheirTenantsOnlyAndBounded(t *testing.T) {
 	if r, err := l.Replay(t.Context(), mine.ID, "t1"); err != nil || r.Done != 2 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	for range maxReplays - 1 {
+	var refused *RefusedError
+	l.start(t, ReplayRequest{Endpoint: "erp", Scope: "t2"})
+	if _, err := l.StartReplay(t.Context(), ReplayRequest{Endpoint: "erp", Scope: "t2"}, Actor{}); !errors.As(err, &refused) {
+		t.Errorf("one too many of a tenant's: %v", err)
+	}
+	for range maxReplays - 2 {
 		l.start(t, ReplayRequest{Endpoint: "erp"})
 	}
-	var refused *RefusedError
 	if _, err := l.StartReplay(t.Context(), ReplayRequest{Endpoint: "erp"}, Actor{}); !errors.As(err, &refused) {
 		t.Errorf("one too many: %v", err)
 	}

@@ -66,7 +66,17 @@ func (l *Ledger) searching(ctx context.Context, do func(*searcher) error) error 
 	})
 }
 
-const sqlScope = `SELECT id FROM posthorn.endpoints WHERE ($1 = '' OR name = $1 OR id::text = lower($1)) AND ($2 = '' OR tenant = $2)`
+const (
+	sqlMade = `EXISTS (SELECT FROM posthorn.definitions f WHERE f.id = e.id)`
+
+	// sqlNamed is for $1, a name or an id, and $2, whose scope it is looked for in.
+	// Where a tenant gave an endpoint the name that one of the configuration has, it
+	// is that of the configuration for everybody but the tenant.
+	sqlNamed = `($1 = '' OR e.id::text = lower($1) OR e.name = $1 AND ($2 <> '' OR NOT ` + sqlMade + ` OR NOT EXISTS (
+  SELECT FROM posthorn.endpoints o WHERE o.name = $1 AND o.state <> 'removed' AND NOT EXISTS (SELECT FROM posthorn.definitions f WHERE f.id = o.id))))`
+
+	sqlScope = `SELECT e.id FROM posthorn.endpoints e WHERE ` + sqlNamed + ` AND ($2 = '' OR e.tenant = $2)`
+)
 
 // find returns the deliveries that q is about.
 func (s *searcher) find(ctx context.Context, q *search) ([]Delivery, error) {

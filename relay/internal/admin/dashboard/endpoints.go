@@ -15,6 +15,10 @@ type health struct{ Class, Word, Why string }
 
 func (h health) bad() bool { return h.Class == "bad" || h.Class == "warn" }
 
+// unsteady is for how long attempts fail until that is worth a look: single ones
+// fail everywhere.
+const unsteady = 10 * time.Second
+
 // healthOf returns the health of an endpoint.
 func healthOf(s *ledger.EndpointStatus) health {
 	switch {
@@ -30,7 +34,7 @@ func healthOf(s *ledger.EndpointStatus) health {
 		return health{"warn", "paused", s.Reason}
 	case s.Failing:
 		return health{"bad", "failing", plural(int64(s.Failures), "failed attempt", "failed attempts") + " in a row"}
-	case s.Failures > 0:
+	case s.Failures > 0 && (s.FailingSince == nil || time.Since(*s.FailingSince) >= unsteady):
 		return health{"warn", "unsteady", plural(int64(s.Failures), "failed attempt", "failed attempts") + " in a row"}
 	}
 	return health{"ok", "healthy", ""}

@@ -18,10 +18,20 @@ type span struct {
 }
 
 var spans = []span{
+	{"15m", "15 minutes", "15 minutes", 15 * time.Minute, 20 * time.Second},
 	{"1h", "1 hour", "hour", time.Hour, time.Minute},
 	{"6h", "6 hours", "6 hours", 6 * time.Hour, 5 * time.Minute},
 	{"24h", "24 hours", "24 hours", 24 * time.Hour, 15 * time.Minute},
 	{"7d", "7 days", "7 days", 7 * 24 * time.Hour, 2 * time.Hour},
+}
+
+// of returns the span for an endpoint, "" for all: what is one's is recorded by
+// the minute.
+func (s span) of(endpoint string) span {
+	if endpoint != "" {
+		s.Step = max(s.Step, time.Minute)
+	}
+	return s
 }
 
 // spanOf returns the span that a request asks for, or the one before all.
@@ -46,8 +56,9 @@ func written(endpoint string) time.Duration {
 // stats returns those of an endpoint, "" for all, for the last so long, of steps
 // that are complete: others would look as if less had happened.
 func (d *Dashboard) stats(q *request, endpoint string, s span) (*admin.Stats, error) {
-	until := time.Now().Add(-written(endpoint)).Truncate(s.Step)
-	return d.Control.Stats(q.Context(), q.who, ledger.StatsQuery{From: until.Add(-s.All), Until: until, Step: s.Step, Endpoint: endpoint})
+	step := s.of(endpoint).Step
+	until := time.Now().Add(-written(endpoint)).Truncate(min(step, time.Minute))
+	return d.Control.Stats(q.Context(), q.who, ledger.StatsQuery{From: until.Add(-s.All), Until: until, Step: step, Endpoint: endpoint})
 }
 
 // home leads to the first page that the caller has.
@@ -100,7 +111,7 @@ func (d *Dashboard) overview(q *request) (*answer, error) {
 	}
 	a := &answer{page: "overview", title: "Overview", section: "overview", body: o}
 	if q.partial() {
-		a.part = "now"
+		a.part = "refresh"
 	}
 	return a, nil
 }
@@ -148,6 +159,6 @@ func (d *Dashboard) statsJSON(q *request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(seriesOf(stats.Series, s.Step))
+	text, err := json.Marshal(seriesOf(stats.Series, s.of(endpoint).Step))
 	return &answer{json: text}, err
 }

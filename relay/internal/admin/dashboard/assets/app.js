@@ -27,7 +27,7 @@
 
   // Charts.
   const shown = (ms) => ms == null ? "–" : ms < 1000 ? `${+ms.toFixed(1)} ms` : `${+(ms / 1000).toFixed(2)} s`;
-  const perSecond = (value) => value == null ? "–" : String(+value.toFixed(2));
+  const perSecond = (value) => value == null ? "–" : String(+value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0));
   const kinds = {
     rate: {
       columns: ["events", "delivered", "failed"], names: ["Events", "Delivered", "Failed"],
@@ -43,7 +43,7 @@
     },
     latency: {
       columns: ["p50", "p95", "p99"], names: ["p50", "p95", "p99"],
-      colours: ["--seg-read", "--seg-wait", "--seg-dns"], text: shown, fill: [false, false, false],
+      colours: ["--seg-read", "--seg-wait", "--seg-dns"], text: shown, fill: [false, false, false], log: true,
     },
   };
   // Of a line only what has no neighbours is drawn as a point: else it were not seen.
@@ -51,17 +51,33 @@
   const dataOf = (kind, series) => [series.at, ...kind.columns.map((name) => series[name])];
   const plots = [];
 
+  const clock = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  const times = (u, ticks, _, __, apart) => ticks.map((at) => {
+    const then = new Date(at * 1000);
+    return apart >= 86400 ? then.toLocaleDateString([], { day: "numeric", month: "short" }) : then.toLocaleTimeString([], clock);
+  });
+
+  // Powers of ten only: a line at each of what is between them is too much.
+  const tens = {
+    splits: (_, __, low, high) => {
+      const list = [];
+      for (let at = 10 ** Math.ceil(Math.log10(low) - 0.01); at <= high * 1.01; at *= 10) list.push(at);
+      return list;
+    },
+    filter: (_, ticks) => ticks,
+  };
+
   const draw = (box, kind, series) => {
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui", labelFont: "11px system-ui" };
     const fine = window.matchMedia("(min-width: 500px)").matches;
     box.replaceChildren();
     return new uPlot({
       width: box.clientWidth, height: 200, cursor: { y: false, points: { size: 6 } },
-      scales: { y: { range: (_, __, high) => [0, high > 0 ? high * 1.1 : 1] } },
-      axes: [{ ...axis, space: fine ? 60 : 80 }, { ...axis, size: 56, values: (_, ticks) => ticks.map(kind.text) }],
+      scales: { y: kind.log ? { distr: 3 } : { range: (_, __, high) => [0, high > 0 ? high * 1.1 : 1] } },
+      axes: [{ ...axis, space: fine ? 60 : 80, size: 30, values: times }, { ...axis, ...(kind.log ? tens : {}), size: 56, values: (_, ticks) => ticks.map(kind.text) }],
       legend: { live: fine },
       series: [
-        { value: (u, at) => new Date((at ?? u.data[0].at(-1)) * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short" }), label: "Time" },
+        { value: (u, at) => new Date((at ?? u.data[0].at(-1)) * 1000).toLocaleString([], { day: "numeric", month: "short", ...clock }), label: "Time" },
         ...kind.names.map((label, i) => {
           const stroke = colour(kind.colours[i]);
           return { label, stroke, width: 1.5, points: { show: true, size: 5, filter: alone }, spanGaps: false, fill: kind.fill[i] ? `${stroke}26` : undefined, value: (u, value, _, at) => kind.text(at == null ? u.data[i + 1].at(-1) : value) };
@@ -170,12 +186,56 @@
     }
   });
 
+  // A live list listens only while its tab is seen: a browser has few connections
+  // to a server, and each stream takes one of them from all of its tabs.
+  class Stream extends EventTarget {
+    #url; #source = null; #names = new Set();
+    #look = () => {
+      if (document.hidden) {
+        this.#source?.close();
+        this.#source = null;
+      } else if (!this.#source) {
+        this.#connect();
+      }
+    };
+    #pass = (event) => this.dispatchEvent(new MessageEvent(event.type, { data: event.data }));
+
+    constructor(url) {
+      super();
+      this.#url = url;
+      document.addEventListener("visibilitychange", this.#look);
+      this.#look();
+    }
+    #connect() {
+      const source = this.#source = new EventSource(this.#url);
+      source.onopen = (event) => this.onopen?.(event);
+      source.onerror = (event) => {
+        if (source.readyState === EventSource.CLOSED) this.close(); // htmx makes another one
+        this.onerror?.(event);
+      };
+      for (const name of this.#names) source.addEventListener(name, this.#pass);
+    }
+    get readyState() { return this.#source ? this.#source.readyState : EventSource.CONNECTING; }
+    addEventListener(name, listener) {
+      super.addEventListener(name, listener);
+      if (this.#names.has(name)) return;
+      this.#names.add(name);
+      this.#source?.addEventListener(name, this.#pass);
+    }
+    close() {
+      document.removeEventListener("visibilitychange", this.#look);
+      this.#source?.close();
+    }
+  }
+  htmx.createEventSource = (url) => new Stream(url);
+
   // What is asked for again and again stands still while somebody is in it, or
   // nobody looks.
   document.addEventListener("htmx:beforeRequest", (event) => {
     const part = event.detail.elt;
     if (!part.getAttribute("hx-trigger")?.startsWith("every")) return;
-    if (document.hidden || part.contains(document.activeElement)) event.preventDefault();
+    const within = [part, document.getElementById(part.dataset.with)];
+    if (document.hidden || within.some((each) => each?.contains(document.activeElement))) event.preventDefault();
   });
 
   // What was done is said once, not at every reload.
@@ -184,6 +244,27 @@
     here.searchParams.delete("done");
     history.replaceState(null, "", here);
   }
+
+  // A form is sent once, however often its button is pressed meanwhile.
+  const sent = new WeakSet();
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (event.defaultPrevented || form.getAttribute("method") !== "post") return; // .method is a field's, where one has that name
+    if (sent.has(form)) {
+      event.preventDefault();
+      return;
+    }
+    sent.add(form);
+    const buttons = all("button", form).filter((button) => !button.disabled);
+    const disable = (yes) => buttons.forEach((button) => { button.disabled = yes; });
+    setTimeout(disable, 0, true); // not yet: what was pressed is part of the form
+    const again = () => {
+      sent.delete(form);
+      disable(false);
+    };
+    setTimeout(again, 20000); // no answer comes any more
+    window.addEventListener("pageshow", again, { once: true });
+  });
 
   // Forms: what is wrong is said of fields that somebody was at.
   const touch = (event) => event.target.closest("form[data-checked] .field")?.classList.add("touched");
