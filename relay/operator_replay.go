@@ -24,9 +24,11 @@ func (o *Operator) StartReplay(ctx context.Context, r ReplayRequest, actor Actor
 		return nil, err
 	}
 	if r.Endpoint != "" {
-		if _, err := o.directory.find(r.Endpoint, r.Scope); err != nil {
+		e, err := o.directory.find(r.Endpoint, r.Scope)
+		if err != nil {
 			return nil, err
 		}
+		r.EndpointID = e.ID
 	}
 	return o.ledger.StartReplay(ctx, r, actor)
 }

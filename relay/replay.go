@@ -186,7 +186,7 @@ func missed(ep *entry, e *event.Event) *ledger.Record {
 // wanting returns a replay's endpoint and what tells whether it wants an event;
 // nil when it gets none: it is unknown, disabled, broken, or another tenant's.
 func (r *replayer) wanting(job *ledger.Replay) (*entry, func(*event.Event) (bool, error), error) {
-	ep, err := r.operator.directory.find(job.Request.Endpoint, job.Request.Scope)
+	ep, err := r.operator.directory.find(job.Request.EndpointRef(), job.Request.Scope)
 	var refused *ledger.RefusedError
 	switch {
 	case errors.Is(err, ErrUnknownEndpoint), errors.As(err, &refused), err == nil && (!ep.Enabled || ep.defined != nil && ep.defined.broken != ""):

@@ -204,3 +204,21 @@ CREATE TRIGGER written AFTER UPDATE ON posthorn.replays EXECUTE FUNCTION written
 		t.Errorf("it was recorded %s times", n)
 	}
 }
+
+func TestAReplayKnowsItsEndpointWhenThatIsRenamed(t *testing.T) {
+	db := newDatabase(t)
+	c, o := db.control(t, forControl)
+	made := c.create(t, operatorCaller, `{"name": "a", "url": "https://a.example", "events": ["a"]}`)
+	started, err := c.StartReplay(t.Context(), operatorCaller, ReplayRequest{Endpoint: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.EditEndpoint(t.Context(), operatorCaller, "a", []byte(`{"name": "b"}`), 0); err != nil {
+		t.Fatal(err)
+	}
+	c.create(t, operatorCaller, `{"name": "a", "url": "https://other.example", "events": ["a"]}`)
+	ep, wants, err := (&replayer{operator: o}).wanting(started)
+	if err != nil || wants == nil || ep.ID != made.ID || ep.Name != "b" {
+		t.Errorf("it is about %+v, %v", ep, err)
+	}
+}

@@ -30,7 +30,7 @@ const (
 // ReplayRequest says which deliveries are made again. A zero field matches all.
 type ReplayRequest struct {
 	States   []State   `json:"states,omitempty"`   // pending ones become due now
-	Endpoint string    `json:"endpoint,omitempty"` // name or id
+	Endpoint string    `json:"endpoint,omitempty"` // name or id, as it was given
 	Tenant   string    `json:"tenant,omitempty"`   // the event's
 	Type     string    `json:"type,omitempty"`
 	Event    uuid.UUID `json:"event,omitzero"`
@@ -39,6 +39,17 @@ type ReplayRequest struct {
 	NewIDs   bool      `json:"new_ids,omitzero"` // copies under new ids, beside those that are
 	Rate     int       `json:"rate,omitempty"`   // deliveries a second; by default 100
 	Scope    string    `json:"scope,omitempty"`  // the tenant of the endpoints, and of the events
+
+	// EndpointID is whose name or id Endpoint was when the replay began: names change.
+	EndpointID uuid.UUID `json:"endpoint_id,omitzero"`
+}
+
+// EndpointRef returns what to look the endpoint up by, "" for all of them.
+func (r *ReplayRequest) EndpointRef() string {
+	if r.EndpointID != uuid.Nil {
+		return r.EndpointID.String()
+	}
+	return r.Endpoint
 }
 
 // ReplayPreview is how many deliveries a request is about, counted up to a bound,
@@ -90,7 +101,7 @@ type Replay struct {
 // copy made of it.
 func (r *ReplayRequest) search(limit int) *search {
 	return &search{finals: r.NewIDs, Filter: Filter{
-		States: r.States, Endpoint: r.Endpoint, Tenant: r.Tenant, Type: r.Type, Event: r.Event, From: r.From, Until: r.Until, Scope: r.Scope, Limit: limit,
+		States: r.States, Endpoint: r.EndpointRef(), Tenant: r.Tenant, Type: r.Type, Event: r.Event, From: r.From, Until: r.Until, Scope: r.Scope, Limit: limit,
 	}}
 }
 
@@ -131,7 +142,7 @@ func (l *Ledger) missed(ctx context.Context, r *ReplayRequest) (until *time.Time
 	if r.Endpoint == "" || r.NewIDs || !slices.Contains(r.States, Delivered) {
 		return nil, nil
 	}
-	first := &search{Filter: Filter{Endpoint: r.Endpoint, Scope: r.Scope, Until: r.Until, Limit: 1}, forwards: true}
+	first := &search{Filter: Filter{Endpoint: r.EndpointRef(), Scope: r.Scope, Until: r.Until, Limit: 1}, forwards: true}
 	err = l.searching(ctx, func(s *searcher) error {
 		found, err := s.find(ctx, first)
 		if until = &r.Until; len(found) > 0 {

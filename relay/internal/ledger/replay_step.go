@@ -79,7 +79,7 @@ func (l *Ledger) nextOf(ctx context.Context, step ReplayStep, r *Replay, cursor 
 			b.more = true
 			break
 		}
-		n, err := l.prepare(ctx, step, r, b, &found[i])
+		n, err := l.prepare(ctx, step, b, &found[i])
 		if err != nil {
 			return nil, err
 		}
@@ -91,7 +91,7 @@ func (l *Ledger) nextOf(ctx context.Context, step ReplayStep, r *Replay, cursor 
 
 // prepare adds a delivery to the batch, and returns how many bytes that takes.
 // An error is one that may be gone at the next try.
-func (l *Ledger) prepare(ctx context.Context, step ReplayStep, r *Replay, b *batch, d *Delivery) (bytes int, err error) {
+func (l *Ledger) prepare(ctx context.Context, step ReplayStep, b *batch, d *Delivery) (bytes int, err error) {
 	takes, err := l.takesAgain(ctx, step, b, d.EndpointID)
 	if err != nil {
 		return 0, err

@@ -353,3 +353,17 @@ func TestReplayUnderNewIDsCopiesNoCopies(t *testing.T) {
 		t.Errorf("in the end %+v, %v", r, err)
 	}
 }
+
+func TestReplayGoesOnWhenItsEndpointIsRenamed(t *testing.T) {
+	l, _ := many(t, 3, Failed)
+	r := l.start(t, ReplayRequest{States: []State{Failed}, Endpoint: "erp", EndpointID: endpointID})
+	l.step(t, stepOf(r.ID, 1))
+	if _, err := l.pool.Exec(t.Context(), `UPDATE posthorn.endpoints SET name = 'renamed'`); err != nil {
+		t.Fatal(err)
+	}
+	for l.step(t, stepOf(r.ID, 1)) {
+	}
+	if r, err := l.Replay(t.Context(), r.ID, ""); err != nil || r.Done != 3 || r.Request.Endpoint != "erp" {
+		t.Errorf("in the end %+v, %v", r, err)
+	}
+}
