@@ -14,8 +14,7 @@ import (
 var ErrOtherRequest = errors.New("the key came with another request before")
 
 // ErrRunning reports that the first request of an idempotency key is being worked
-// on or, for ten minutes, that what became of it is not known. It is a
-// *RefusedError.
+// on, or that what became of it is not known. It is a *RefusedError.
 var ErrRunning = Refused("the first request with this idempotency key is being worked on, or what became of it is not known: try again in ten minutes")
 
 // Answer is what a request was answered with, as it was kept.
@@ -36,7 +35,8 @@ WHERE i.created_at < clock_timestamp() - interval '1 day' OR i.answer IS NULL AN
 )
 
 // BeginRequest notes a request under a key, both as hashes, and returns what it was
-// answered with if it came before. It returns ErrOtherRequest, or ErrRunning.
+// answered with if it came before. It returns ErrOtherRequest, or ErrRunning, for
+// ten minutes also where what became of the first one is not known.
 func (l *Ledger) BeginRequest(ctx context.Context, key, request []byte) (a Answer, err error) {
 	if _, err := l.pool.Exec(ctx, sqlForgetAnswers); err != nil {
 		return a, fmt.Errorf("forget old idempotency keys: %w", err)
