@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -136,7 +137,6 @@ func maskedScalar(v reflect.Value, p place) *yaml.Node {
 	if v.Type() == jsonType {
 		return maskedJSON(v.String(), p)
 	}
-	result := &yaml.Node{}
 	value := plain(v)
 	switch {
 	case sensitiveHeader.MatchString(headerIn(p.key())) && (!p.given || p.node.source == ""):
@@ -146,6 +146,27 @@ func maskedScalar(v reflect.Value, p place) *yaml.Node {
 	case v.Kind() == reflect.String && (!p.given || p.node.file != ""): // documents have no references
 		value = strings.ReplaceAll(fmt.Sprint(value), "${", "$${")
 	}
+	return scalarNode(value)
+}
+
+// certainText is what YAML takes for a text without quotes.
+var certainText = regexp.MustCompile(`^(?:[a-zA-Z][\w.:/@-]{4,}[\w/]|(?:\d+(?:ms|s|m|h|d|KiB|MiB|GiB))+)$`)
+
+// scalarNode returns a scalar as the library encodes it. That makes an emitter and
+// a parser for each, which is most of the time that a configuration takes: what
+// nearly all scalars are is done without them.
+func scalarNode(value any) *yaml.Node {
+	switch v := value.(type) {
+	case bool:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(v)}
+	case int:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(v)}
+	case string:
+		if certainText.MatchString(v) {
+			return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: v}
+		}
+	}
+	result := &yaml.Node{}
 	if err := result.Encode(value); err != nil {
 		panic(fmt.Sprintf("encode %T: %v", value, err)) // plain yields scalars
 	}

@@ -2,10 +2,12 @@ package config
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 )
 
 func TestMaskedShowsAllButSecrets(t *testing.T) {
@@ -70,5 +72,42 @@ func TestMaskedHidesASecretThatStandsOnceMore(t *testing.T) {
 	}
 	if got := string(cfg.Masked()); strings.Contains(got, "hunter2") || !strings.Contains(got, "key=***") {
 		t.Errorf("shows %s", got)
+	}
+}
+
+func TestScalarsAreEncodedAsTheLibraryDoes(t *testing.T) {
+	values := []any{true, false, 0, -7, 1 << 40, 1.5, int64(9), uint(3), StatusRange{}.First}
+	for _, text := range []string{
+		"", "a", "yes", "off", "true", "false", "null", "Infinity", "infinite", "endpoint", "e17.example", "https://127.0.0.1:8080/a?b=c", "http://a.example/b",
+		"15s", "1h30m0s", "250ms", "64MiB", "0x1f", "1e5", "1e5s", "12:30:45", "2026-11-30", "2026-11-30T08:00:00Z", "a: b c", "abcdef:", "abcdef #", "abcdef#x", "- abcdef",
+		"abcdef\nghi", "abcdef\n", "*abcdef", "&abcdef", "!abcdef", "@abcdef", "%abcdef", "abcdef ", "***", "$${ABCDEF}", "{{ .Event }}", "abcde\u00e9f", "abc\xffdef", "012345", "1_000",
+	} {
+		values = append(values, text)
+	}
+	for _, value := range values {
+		var want yaml.Node
+		if err := want.Encode(value); err != nil {
+			t.Fatal(err)
+		}
+		got := scalarNode(value)
+		wantText, wantErr := yaml.Marshal(&want)
+		gotText, gotErr := yaml.Marshal(got)
+		if string(gotText) != string(wantText) || (gotErr == nil) != (wantErr == nil) || got.Tag != want.Tag || got.Value != want.Value {
+			t.Errorf("%#v: %q %s, not %q %s", value, gotText, got.Tag, wantText, want.Tag)
+		}
+	}
+}
+
+func BenchmarkMasked(b *testing.B) {
+	file := filepath.Join(b.TempDir(), "posthorn.yaml")
+	if err := os.WriteFile(file, []byte(manyEndpoints(200, true)), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	cfg, err := LoadWithFiles(file, []string{"RECEIVER=https://receiver.example"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		cfg.Masked()
 	}
 }
