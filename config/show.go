@@ -15,8 +15,8 @@ import (
 )
 
 // Masked returns the configuration as it is in effect, as YAML: defaults
-// filled in, endpoints with the keys of their profile. Secrets and the
-// credentials of URLs are "***"; a text that was written with a reference
+// filled in, endpoints with the keys of their profile. Secrets, the hashes of
+// tokens and the credentials of URLs are "***"; a text that was written with a reference
 // such as ${NAME} shows the reference; what is empty is left out. A secret of an
 // endpoint that stands once more, such as in its body, is "***" there, too.
 func (c *Config) Masked() []byte {
@@ -67,11 +67,20 @@ func (c *Config) masked(v reflect.Value, p place) *yaml.Node {
 	default:
 		for _, f := range fieldsOf(v.Type()) {
 			if value := v.FieldByIndex(f.Index); !isEmpty(value) {
-				add(f.key, c.masked(value, p.field(f.key)))
+				add(f.key, c.maskedKey(v.Type(), f.key, value, p.field(f.key)))
 			}
 		}
 	}
 	return result
+}
+
+// maskedKey returns the value of a struct's key. The hash of a token stands for
+// what can be guessed from it, where somebody chose a weak one.
+func (c *Config) maskedKey(of reflect.Type, key string, v reflect.Value, p place) *yaml.Node {
+	if of == reflect.TypeFor[Token]() && key == "sha256" {
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: mask}
+	}
+	return c.masked(v, p)
 }
 
 // under returns an endpoint's node with that of its profile under it, which may

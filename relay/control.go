@@ -65,8 +65,16 @@ func (c *control) Endpoints(ctx context.Context, who *admin.Caller, removed bool
 	if err != nil {
 		return nil, err
 	}
-	list, err := o.Endpoints(ctx, removed)
-	return endpointsOf(who.Tenant, list), err
+	return o.endpointsOf(ctx, who.Tenant, removed)
+}
+
+// EndpointNames implements admin.Control.
+func (c *control) EndpointNames(ctx context.Context, who *admin.Caller) ([]ledger.Endpoint, error) {
+	o, _, err := c.operator()
+	if err != nil {
+		return nil, err
+	}
+	return o.named(ctx, who.Tenant)
 }
 
 // Pause implements admin.Control.

@@ -19,7 +19,7 @@ import (
 // A caller with a tenant sees and changes what is that tenant's, and no other's:
 // to it there is nothing else, so errors say "no such", not "forbidden". Every
 // method of control does one of these with its caller:
-//   - lists by endpointsOf, or by the Scope of a filter;
+//   - lists what is of who.Tenant, or by the Scope of a filter;
 //   - reaches a delivery by reach before anything else;
 //   - hands who.Actor() on, whose Tenant bounds what the ledger finds for it.
 

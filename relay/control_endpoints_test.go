@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/posthorn/posthorn/config"
 	"github.com/posthorn/posthorn/relay/httpsig"
@@ -125,7 +126,8 @@ func TestEndpointsAreCreatedWithTheSecretThatTheyNeed(t *testing.T) {
 func TestWhatIsWrongWithADocumentNamesItsFields(t *testing.T) {
 	db := newDatabase(t)
 	c, _ := db.control(t, forControl)
-	mine := c.create(t, adminCaller, `{"name": "mine too", "tenant": "t1", "url": "https://a.example", "events": ["a"], "auth": {"bearer": {"token": "hunter2"}}, "headers": {"X-Token": "hunter2", "X-B": "b"}}`)
+	mine := c.create(t, adminCaller, `{"name": "mine too", "tenant": "t1", "url": "https://a.example", "events": ["a"], "auth": {"bearer": {"token": "hunter2"}}, "tls": {"ca_file": "/ca.pem", "verify": true}, "headers": {"X-Token": "hunter2", "X-B": "b"}}`)
+	simple := c.create(t, operatorCaller, `{"name": "simple", "url": "https://a.example", "events": ["a"], "tls": {"verify": false}}`)
 	const good = `"url": "https://a.example", "events": ["a"]`
 	for _, tt := range []struct {
 		name, document string
@@ -168,6 +170,9 @@ func TestWhatIsWrongWithADocumentNamesItsFields(t *testing.T) {
 		{"another server, by the tenant", `{"url": "https://b.example", "headers": {"X-Token": "mine"}}`, tenantCaller, "auth"},
 		{"another profile", `{"profile": "bearer"}`, operatorCaller, "profile"},
 		{"auth taken away", `{"auth": null}`, operatorCaller, "auth"},
+		{"tls taken away", `{"tls": null}`, operatorCaller, "tls"},
+		{"tls taken away by the tenant", `{"tls": null}`, tenantCaller, "tls"},
+		{"a file of tls taken away", `{"tls": {"ca_file": null}}`, operatorCaller, "tls"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := fieldsOf(c.CheckEndpoint(t.Context(), tt.who, mine.ID.String(), []byte(tt.patch))); got != tt.want {
@@ -181,6 +186,9 @@ func TestWhatIsWrongWithADocumentNamesItsFields(t *testing.T) {
 	for _, err := range []error{
 		c.CheckEndpoint(t.Context(), operatorCaller, "mine too", []byte(`{"url": "https://a.example/other", "headers": {"X-B": "c"}}`)),
 		c.CheckEndpoint(t.Context(), adminCaller, "mine too", []byte(`{"url": "https://b.example"}`)),
+		c.CheckEndpoint(t.Context(), tenantCaller, "mine too", []byte(`{"tls": {"verify": null}}`)),
+		c.CheckEndpoint(t.Context(), adminCaller, "mine too", []byte(`{"tls": null}`)),
+		c.CheckEndpoint(t.Context(), operatorCaller, simple.ID.String(), []byte(`{"tls": null}`)),
 		c.CheckEndpoint(t.Context(), operatorCaller, "", []byte(`{"name": "a", "tls": {"verify": false}, `+good+`}`)),
 		c.CheckEndpoint(t.Context(), adminCaller, "", []byte(`{"name": "a", "profile": "bearer", `+good+`}`)),
 	} {
@@ -332,6 +340,10 @@ func TestATenantsCallerHasItsOwnEndpointsOnly(t *testing.T) {
 	if err != nil || len(list) != 3 || list[0].ID != own.ID || list[1].Name != "b" || list[2].Name != "mine" {
 		t.Errorf("the list is %+v, %v", list, err)
 	}
+	names, err := c.EndpointNames(t.Context(), tenantCaller)
+	if err != nil || len(names) != 3 || names[0].ID != own.ID || names[1].Name != "b" || names[2].Name != "mine" {
+		t.Errorf("the names are %+v, %v", names, err)
+	}
 	for _, name := range []string{others.ID.String(), "fixed", uuid.NewString()} {
 		for what, err := range map[string]error{
 			"show":   second(c.Endpoint(t.Context(), tenantCaller, name)),
@@ -372,6 +384,25 @@ SELECT gen_random_uuid(), 1000 + n, 'n' || n, 't1', '{}', '0/0', 'test', 'test' 
 	_, err = c.CreateEndpoint(t.Context(), tenantCaller, []byte(`{"name": "c", "url": "https://a.example", "events": ["a"]}`))
 	wants(t, err, "there are 100 endpoints, and no more can be")
 	c.create(t, operatorCaller, `{"name": "c", "tenant": "t1", "url": "https://a.example", "events": ["a"]}`)
+}
+
+func TestATenantCannotTakeAConfiguredEndpointsNameFromOthers(t *testing.T) {
+	db := newDatabase(t)
+	c, _ := db.control(t, forControl)
+	own := c.create(t, tenantCaller, `{"name": "fixed", "url": "https://a.example", "events": ["a"]}`)
+	for range 2 { // the ledger does not know the configured one at first
+		turned, err := c.Pause(t.Context(), operatorCaller, "fixed", "")
+		if err != nil || turned.Tenant != "" || turned.ID == own.ID {
+			t.Errorf("an operator pauses %+v, %v", turned, err)
+		}
+	}
+	shown, err := c.Endpoint(t.Context(), operatorCaller, "fixed")
+	if err != nil || shown.Origin != ledger.OfConfiguration || shown.State != EndpointPaused {
+		t.Errorf("an operator sees %+v, %v", shown, err)
+	}
+	if turned, err := c.Pause(t.Context(), tenantCaller, "fixed", ""); err != nil || turned.ID != own.ID {
+		t.Errorf("the tenant pauses %+v, %v", turned, err)
+	}
 }
 
 func TestWithoutAKeyOnlyEndpointsWithoutSecretsAreCreated(t *testing.T) {
@@ -476,11 +507,21 @@ func TestRequestsWithAnIdempotencyKeyAreDoneOnce(t *testing.T) {
 	if got, err := once(adminCaller, "failed", "r", nil); got != "hunter2 5" || err != nil {
 		t.Errorf("made again it is answered %q, %v", got, err)
 	}
+	lost := errors.New("the connection was lost while it committed")
+	if _, err := once(adminCaller, "lost", "r", lost); !errors.Is(err, lost) {
+		t.Errorf("a request of which nobody knows whether it was done: %v", err)
+	}
+	_, err := once(adminCaller, "lost", "r", nil)
+	wants(t, err, "what became of it is not known")
+	db.script(t, `UPDATE posthorn.idempotency SET created_at = created_at - interval '11 minutes' WHERE answer IS NULL;`)
+	if got, err := once(adminCaller, "lost", "r", nil); got != "hunter2 7" || err != nil {
+		t.Errorf("ten minutes later it is answered %q, %v", got, err)
+	}
 	if got := db.text(t, `SELECT count(*)::text FROM posthorn.idempotency WHERE position('hunter2'::bytea IN answer) > 0 OR NOT sealed`); got != "0" {
 		t.Errorf("%s answers are not encrypted", got)
 	}
 
-	_, err := c.Once(t.Context(), adminCaller, admin.OnceRequest{Key: "slow"}, func(ctx context.Context) ([]byte, error) {
+	_, err = c.Once(t.Context(), adminCaller, admin.OnceRequest{Key: "slow"}, func(ctx context.Context) ([]byte, error) {
 		_, err := c.Once(ctx, adminCaller, admin.OnceRequest{Key: "slow"}, nil)
 		wants(t, err, "is being worked on")
 		return []byte("{}"), nil
@@ -489,7 +530,7 @@ func TestRequestsWithAnIdempotencyKeyAreDoneOnce(t *testing.T) {
 		t.Error(err)
 	}
 	db.script(t, `UPDATE posthorn.idempotency SET created_at = created_at - interval '25 hours';`)
-	if got, err := once(adminCaller, "k", "another", nil); got != "hunter2 6" || err != nil {
+	if got, err := once(adminCaller, "k", "another", nil); got != "hunter2 8" || err != nil {
 		t.Errorf("a day later: %q, %v", got, err)
 	}
 }
@@ -526,4 +567,27 @@ func TestOperatorsOnTheSpotKnowEndpointsOfTheAPI(t *testing.T) {
 	}
 	wants(t, second(o.Pause(t.Context(), "made", "", testActor)), "no such endpoint")
 	wants(t, second(o.takesRetry(made.ID)), "nor made by the API")
+}
+
+// TestManyChangesAtOnceDoNotWaitForEachOtherForEver: they share few connections.
+func TestManyChangesAtOnceDoNotWaitForEachOtherForEver(t *testing.T) {
+	db := newDatabase(t)
+	c, _ := db.control(t, "")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var g errgroup.Group
+	for i := range 4 * controlConnections {
+		g.Go(func() error {
+			for n := range 3 {
+				document := fmt.Sprintf(`{"name": "made %d %d", "url": "https://made.example", "events": ["a"], "secret": ""}`, i, n)
+				if _, err := c.CreateEndpoint(ctx, &admin.Caller{Name: "ops", Role: admin.Admin, Via: "api"}, []byte(document)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -44,7 +44,11 @@ func (c *control) Once(ctx context.Context, who *admin.Caller, r admin.OnceReque
 	keeping, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepWithin)
 	defer cancel()
 	if err != nil {
-		_ = o.ledger.KeepAnswer(keeping, key[:], ledger.Answer{}) // else the key is taken for ten minutes
+		// Else it may have been done, where the answer to a commit was lost: done
+		// again at once, a rotation would take away the secret that was the old one.
+		if admin.Refuses(err) {
+			_ = o.ledger.KeepAnswer(keeping, key[:], ledger.Answer{})
+		}
 		return nil, err
 	}
 	kept := ledger.Answer{Body: answer}

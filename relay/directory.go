@@ -21,10 +21,12 @@ type directory struct {
 	cfg       *config.Config
 	keys      *keyring
 
+	loading sync.Mutex // held while the ledger is asked, which takes a connection: mu is not
+
 	mu       sync.Mutex
 	entries  map[uuid.UUID]*entry
 	named    map[string][]*entry
-	revision int64 // of the newest definition that is in it
+	revision int64 // of the newest definition that is in it; loading's
 }
 
 // entry is an endpoint. Nobody changes one.
@@ -74,12 +76,14 @@ func (d *directory) drop(id uuid.UUID) {
 
 // refresh takes in what was defined, changed and deleted since the last time.
 func (d *directory) refresh(ctx context.Context) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.loading.Lock()
+	defer d.loading.Unlock()
 	list, err := d.databases.loadDefined(ctx, d.cfg, d.keys, d.revision)
 	if err != nil {
 		return err
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for i := range list {
 		made := &list[i]
 		d.revision = made.revision
@@ -115,8 +119,9 @@ func (d *directory) all(tenant string) []*entry {
 func (e *entry) of(tenant string) bool { return tenant == "" || e.Tenant == tenant }
 
 // find returns the endpoint of a name or id, among those of a tenant unless
-// that is "", or ErrUnknownEndpoint. A name that several tenants' endpoints have
-// is a *ledger.RefusedError.
+// that is "", or ErrUnknownEndpoint. Without a tenant a name that one of the
+// configuration has is that one's, whatever tenants call theirs; one that only
+// several tenants' endpoints have is a *ledger.RefusedError.
 func (d *directory) find(name, tenant string) (*entry, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -125,6 +130,9 @@ func (d *directory) find(name, tenant string) (*entry, error) {
 		if e.of(tenant) {
 			found = append(found, e)
 		}
+	}
+	if i := slices.IndexFunc(found, func(e *entry) bool { return e.defined == nil }); tenant == "" && i >= 0 {
+		return found[i], nil
 	}
 	switch len(found) {
 	case 1:

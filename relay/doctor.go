@@ -322,7 +322,7 @@ func (d *doctor) endpoints(ctx context.Context) {
 		d.skip("endpoints", "the ledger")
 		return
 	}
-	list, err := d.led.Endpoints(ctx, false)
+	list, err := d.led.Endpoints(ctx, "", false)
 	if err != nil {
 		d.fail("endpoints", err, "")
 		return

@@ -89,7 +89,8 @@ func mayGive(who *admin.Caller, key string, value json.RawMessage) string {
 	return ""
 }
 
-// mayUse returns an *admin.InvalidError where somebody who may not set
+// mayUse returns an *admin.InvalidError where somebody who is no admin would take
+// away what one set of TLS, as tls: null does, or where somebody who may not set
 // credentials would choose the server that gets them: those of a profile, or
 // those that the endpoint had for another server before.
 func mayUse(cfg *config.Config, who *admin.Caller, before, after *draft) error {
@@ -101,11 +102,19 @@ func mayUse(cfg *config.Config, who *admin.Caller, before, after *draft) error {
 	if (moved || before.endpoint.ProfileName != after.endpoint.ProfileName) && profile.HasCredentials() {
 		return problemOf("profile", "has credentials, and choosing the server that gets them takes the role admin")
 	}
-	if before == nil || !moved {
+	if before == nil {
 		return nil
 	}
 	e := &admin.InvalidError{}
 	was, is := ownKeys(before), ownKeys(after)
+	for _, part := range slices.Sorted(maps.Keys(was.TLS)) {
+		if _, stays := is.TLS[part]; !stays && part != "verify" {
+			e.Fields = append(e.Fields, admin.FieldProblem{Field: "tls", Message: "taking away " + part + " takes the role admin"})
+		}
+	}
+	if !moved {
+		return orNil(e)
+	}
 	if len(is.Auth) > 0 {
 		e.Fields = append(e.Fields, admin.FieldProblem{Field: "auth", Message: "was set for another server: changing the url takes the role admin"})
 	}
@@ -116,15 +125,21 @@ func mayUse(cfg *config.Config, who *admin.Caller, before, after *draft) error {
 			})
 		}
 	}
-	if len(e.Fields) > 0 {
-		return e
+	return orNil(e)
+}
+
+// orNil returns e unless nothing is wrong.
+func orNil(e *admin.InvalidError) error {
+	if len(e.Fields) == 0 {
+		return nil
 	}
-	return nil
+	return e
 }
 
 // own is what mayUse looks at of an endpoint's own keys.
 type own struct {
 	Auth    map[string]any
+	TLS     map[string]any
 	Headers map[string]string
 }
 

@@ -35,10 +35,16 @@ func ResumeCommand(name string) string { return ledger.ResumeCommand(name) }
 // the removed ones only if removed is true, and those of the configuration
 // that no relay ran with yet.
 func (o *Operator) Endpoints(ctx context.Context, removed bool) ([]EndpointStatus, error) {
+	return o.endpointsOf(ctx, "", removed)
+}
+
+// endpointsOf is Endpoints for those of a tenant, unless that is "": it asks of no
+// others.
+func (o *Operator) endpointsOf(ctx context.Context, tenant string, removed bool) ([]EndpointStatus, error) {
 	if err := o.look(ctx); err != nil {
 		return nil, err
 	}
-	list, err := o.ledger.Endpoints(ctx, removed)
+	list, err := o.ledger.Endpoints(ctx, tenant, removed)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +52,7 @@ func (o *Operator) Endpoints(ctx context.Context, removed bool) ([]EndpointStatu
 	for i := range list {
 		known[list[i].ID] = true
 	}
-	for _, ep := range o.directory.all("") {
+	for _, ep := range o.directory.all(tenant) {
 		if !known[ep.ID] {
 			list = append(list, ep.Status())
 		}
@@ -78,8 +84,8 @@ func (o *Operator) turn(ctx context.Context, name string, actor Actor, do func(n
 	}
 	e, err := o.directory.find(name, actor.Tenant)
 	switch {
-	case err == nil && e.defined != nil: // other tenants' may have the name
-		return do(e.ID.String())
+	case err == nil: // other tenants' may have the name
+		name = e.ID.String()
 	case err != nil && (!errors.Is(err, ErrUnknownEndpoint) || actor.Tenant != ""):
 		return nil, o.unknown(ctx, actor.Tenant, err)
 	}
@@ -105,8 +111,7 @@ func (o *Operator) unknown(ctx context.Context, tenant string, err error) error 
 	if !errors.Is(err, ErrUnknownEndpoint) {
 		return err
 	}
-	list, listErr := o.Endpoints(ctx, false)
-	list = endpointsOf(tenant, list)
+	list, listErr := o.named(ctx, tenant)
 	switch n := len(list); {
 	case listErr != nil:
 		return err
@@ -125,7 +130,16 @@ func (o *Operator) unknown(ctx context.Context, tenant string, err error) error 
 	}
 }
 
-// endpointsOf returns the endpoints of a tenant, all for "".
-func endpointsOf(tenant string, list []EndpointStatus) []EndpointStatus {
-	return slices.DeleteFunc(list, func(s EndpointStatus) bool { return tenant != "" && s.Tenant != tenant })
+// named returns the endpoints of a tenant, all for "", by name, without asking
+// how they do.
+func (o *Operator) named(ctx context.Context, tenant string) ([]ledger.Endpoint, error) {
+	if err := o.look(ctx); err != nil {
+		return nil, err
+	}
+	var list []ledger.Endpoint
+	for _, e := range o.directory.all(tenant) {
+		list = append(list, e.Endpoint)
+	}
+	slices.SortFunc(list, func(a, b ledger.Endpoint) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
 }

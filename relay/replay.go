@@ -15,13 +15,14 @@ import (
 	"github.com/posthorn/posthorn/transforms"
 )
 
-// The rhythm of replays, and how many rows of the outbox are listed at once.
+// The rhythm of replays, and how many rows of the outbox they list at once.
 const (
 	replayLook   = time.Second     // for new ones
 	replayAgain  = 5 * time.Second // after a step that failed
 	replaySteps  = 5               // a second, of one replay
 	maxReplaying = 100             // deliveries of a step
-	missedRows   = 1_000_000
+	listedRows   = 20_000          // of the outbox, for each replay
+	idlePages    = 16              // of rows that nothing is made of are recorded at once
 )
 
 // replayer goes on with the replays that run.
@@ -35,8 +36,8 @@ type replayer struct {
 type replaying struct {
 	next time.Time      // when its next step is due
 	rows *tail.Recent   // the rows of the outbox that are to be looked at; nil before
-	from time.Time      // the first of them
 	page []*event.Event // the next of them
+	idle int            // pages that are not recorded yet
 }
 
 // replay goes on with the replays that run, each at its rate, until ctx ends.
@@ -47,32 +48,41 @@ func (s *session) replay(ctx context.Context) error {
 		return err
 	}
 	r := &replayer{session: s, operator: o}
-	wait := replayLook
-	for pause(ctx, wait) == nil {
-		running, err := s.ledger.RunningReplays(ctx)
-		if wait = replayLook; err != nil && ctx.Err() == nil {
+	wait, goesOn := replayLook, true
+	for goesOn && pause(ctx, wait) == nil {
+		var running []ledger.Replay
+		if running, err = s.ledger.RunningReplays(ctx); err != nil && ctx.Err() == nil {
 			s.relay.logger.LogAttrs(ctx, slog.LevelWarn, "replays cannot be read", slog.Any("err", err))
 			wait = replayAgain
+			continue
 		}
-		jobs := make(map[uuid.UUID]*replaying, len(running))
-		for i := range running {
-			job := r.jobs[running[i].ID]
-			if job == nil {
-				job = &replaying{}
-			}
-			if now := time.Now(); !now.Before(job.next) {
-				pace, goesOn := r.step(ctx, &running[i], job)
-				if !goesOn {
-					return nil
-				}
-				job.next = now.Add(pace)
-			}
-			jobs[running[i].ID] = job
-			wait = min(wait, max(0, time.Until(job.next)))
-		}
-		r.jobs = jobs
+		wait, goesOn = r.stepAll(ctx, running)
 	}
 	return nil
+}
+
+// stepAll makes a step of each replay that is due. It returns how long until the
+// next one is, and whether the session goes on.
+func (r *replayer) stepAll(ctx context.Context, running []ledger.Replay) (wait time.Duration, goesOn bool) {
+	jobs := make(map[uuid.UUID]*replaying, len(running))
+	wait = replayLook
+	for i := range running {
+		job := r.jobs[running[i].ID]
+		if job == nil {
+			job = &replaying{}
+		}
+		if now := time.Now(); !now.Before(job.next) {
+			pace, goesOn := r.step(ctx, &running[i], job)
+			if !goesOn {
+				return 0, false
+			}
+			job.next = now.Add(pace)
+		}
+		jobs[running[i].ID] = job
+		wait = min(wait, max(0, time.Until(job.next)))
+	}
+	r.jobs = jobs
+	return wait, true
 }
 
 // step makes one step of a replay and returns how long after its begin the
@@ -136,35 +146,32 @@ func (r *replayer) stepRows(ctx context.Context, job *ledger.Replay, at *replayi
 			step.Records = append(step.Records, missed(ep, e))
 		}
 	}
+	if len(step.Records)+step.Skipped == 0 && !step.Last {
+		if at.idle++; at.idle < idlePages { // a transaction for each would be in the writer's way
+			return 0, true, nil
+		}
+	}
+	at.idle = 0
 	return len(step.Records), !step.Last, r.ledger.StepRows(ctx, step)
 }
 
 // nextRows reads the next page of rows where all of the last one were looked at.
 // It returns whether there are none.
 func (r *replayer) nextRows(ctx context.Context, job *ledger.Replay, at *replaying) (none bool, err error) {
-	from := job.Request.From
-	if job.RowsAt != nil {
-		from = *job.RowsAt
+	if len(at.page) > 0 {
+		return false, nil
 	}
-	for len(at.page) == 0 {
-		if at.rows == nil {
-			at.from = from
-			if at.rows, err = r.relay.databases.source.Between(ctx, from, *job.RowsUntil, missedRows); err != nil {
-				return false, err
-			}
+	if at.rows == nil {
+		from := job.Request.From
+		if job.RowsAt != nil { // some rows of that moment may be left
+			from = *job.RowsAt
 		}
-		if at.page, err = at.rows.Next(ctx); err != nil {
+		if at.rows, err = r.relay.databases.source.Between(ctx, from, *job.RowsUntil, listedRows); err != nil {
 			return false, err
 		}
-		if len(at.page) > 0 {
-			break
-		}
-		if !at.rows.More || from.Equal(at.from) { // more than can be listed were written at one moment
-			return true, nil
-		}
-		at.rows = nil
 	}
-	return false, nil
+	at.page, err = at.rows.Next(ctx)
+	return err == nil && len(at.page) == 0, err
 }
 
 // missed returns the record of a delivery that an endpoint has not had.

@@ -185,3 +185,22 @@ func TestAnIdempotencyKeyStartsOneReplay(t *testing.T) {
 		t.Errorf("%s replays", n)
 	}
 }
+
+func TestRowsThatNothingIsMadeOfAreRecordedSeldom(t *testing.T) {
+	db := newDatabase(t)
+	c := db.runAPI(t, `endpoints: [{name: a, url: "https://a.example", events: [none]}]`)
+	const pages = 2*idlePages + 3
+	db.script(t, fmt.Sprintf(`INSERT INTO posthorn.outbox (type, payload) SELECT 'nobodys', '{}' FROM generate_series(1, %d);
+CREATE TABLE written (n integer);
+CREATE FUNCTION written() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.written VALUES (1); RETURN NULL; END';
+CREATE TRIGGER written AFTER UPDATE ON posthorn.replays EXECUTE FUNCTION written();`, pages*256))
+	var started struct{ ID string }
+	c.must(t, "operator", "POST", "/api/v1/replays", `{"endpoint": "a"}`, &started)
+	if r := c.waitReplay(t, started.ID); r.State != "done" || r.Done+r.Skipped != 0 {
+		t.Errorf("in the end %+v", r)
+	}
+	// That there are no deliveries, twice idlePages, and the end.
+	if n := db.text(t, `SELECT count(*)::text FROM written`); n != "4" {
+		t.Errorf("it was recorded %s times", n)
+	}
+}

@@ -27,6 +27,7 @@ type roster struct {
 	defined  map[uuid.UUID]member // the enabled ones of those that the API made
 	revision atomic.Int64         // the newest that is in them
 	orphans  atomic.Bool          // some were deleted: what they have pending is to be failed
+	futile   int64                // the ledger's revision when a newer one was waited for in vain, -1 for never; refresh's own
 }
 
 // member is an endpoint in the packages' own terms.
@@ -36,7 +37,7 @@ type member struct {
 }
 
 func newRoster(r *Relay, led *ledger.Ledger) *roster {
-	n := &roster{relay: r, ledger: led, tokens: tokens{}, defined: map[uuid.UUID]member{}}
+	n := &roster{relay: r, ledger: led, tokens: tokens{}, defined: map[uuid.UUID]member{}, futile: -1}
 	n.orphans.Store(true) // of endpoints that were removed while no relay ran
 	return n
 }
@@ -44,7 +45,7 @@ func newRoster(r *Relay, led *ledger.Ledger) *roster {
 // begin makes the endpoints known to the ledger, and returns them in the terms of
 // lanes and router, in one order, with how they stand.
 func (r *roster) begin(ctx context.Context) ([]*lane.Endpoint, []route.Endpoint, map[uuid.UUID]ledger.Standing, error) {
-	_, ids, err := r.advance(ctx)
+	turn, err := r.advance(ctx)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -52,7 +53,7 @@ func (r *roster) begin(ctx context.Context) ([]*lane.Endpoint, []route.Endpoint,
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	more, err := r.ledger.Standings(ctx, ids)
+	more, err := r.ledger.Standings(ctx, turn.there)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -61,42 +62,44 @@ func (r *roster) begin(ctx context.Context) ([]*lane.Endpoint, []route.Endpoint,
 	return endpoints, routes, standings, nil
 }
 
-// advance takes what changed since the last time and returns the members of then,
-// and the ids of what changed and is not deleted or disabled. It returns nil
-// where nothing did.
-func (r *roster) advance(ctx context.Context) (before map[uuid.UUID]member, changed []uuid.UUID, err error) {
+// turn is what became of the endpoints that the API made.
+type turn struct {
+	before        map[uuid.UUID]member // nil where nothing changed
+	there, absent []uuid.UUID          // of those that changed: that get events, and that are disabled
+	deleted       bool                 // some are
+}
+
+// advance takes what changed since the last time.
+func (r *roster) advance(ctx context.Context) (t turn, err error) {
 	newest, err := r.ledger.Revision(ctx) // before the definitions: what is missed is asked for again
 	if err != nil || newest == r.revision.Load() {
-		return nil, nil, err
+		return t, err
 	}
 	list, err := r.relay.databases.loadDefined(ctx, r.relay.cfg, r.relay.keys, r.revision.Load())
 	if err != nil {
-		return nil, nil, err
+		return t, err
 	}
-	t := translator{version: r.relay.version, client: r.relay.client, tokens: r.tokens, traced: r.relay.cfg.Traces.URL != ""}
-	before, r.defined = r.defined, maps.Clone(r.defined)
+	made := translator{version: r.relay.version, client: r.relay.client, tokens: r.tokens, traced: r.relay.cfg.Traces.URL != ""}
+	t.before, r.defined = r.defined, maps.Clone(r.defined)
 	for i := range list {
 		d := &list[i]
 		if newest = max(newest, d.revision); d.deleted || !d.endpoint.Enabled && d.broken == "" {
-			if was, ok := before[d.id]; ok && !d.deleted {
-				r.relay.tellEndpoint(lane.News{Endpoint: was.lane, Turn: lane.TurnDisabled, Reason: "it was disabled through the API"})
-			}
 			delete(r.defined, d.id)
-			if d.deleted {
-				r.orphans.Store(true)
+			if t.deleted = t.deleted || d.deleted; !d.deleted {
+				t.absent = append(t.absent, d.id)
 			}
 			continue
 		}
-		m := t.member(d)
+		m := made.member(d)
 		if m.lane.Broken != "" {
 			r.relay.logger.LogAttrs(ctx, slog.LevelError, "endpoint cannot be used as it stands in the ledger, its events are parked: mend it, or what it needs in the configuration",
 				slog.String("endpoint", d.endpoint.Name), slog.String("id", d.id.String()), slog.String("err", m.lane.Broken))
 		}
 		r.defined[d.id] = m
-		changed = append(changed, d.id)
+		t.there = append(t.there, d.id)
 	}
 	r.revision.Store(newest)
-	return before, changed, nil
+	return t, nil
 }
 
 // all returns the endpoints in the terms of lanes and router, in one order; never
@@ -122,10 +125,11 @@ const (
 func (r *roster) await(ctx context.Context, revision int64) error {
 	for deadline := time.Now().Add(visibleWithin); ; {
 		newest, err := r.ledger.Revision(ctx)
-		if err != nil || newest >= revision {
+		if err != nil || newest >= revision || newest == r.futile {
 			return err
 		}
 		if time.Now().After(deadline) {
+			r.futile = newest
 			r.relay.logger.LogAttrs(ctx, slog.LevelWarn, "a change of endpoints is in the stream and not in the ledger", slog.Int64("revision", revision))
 			return nil
 		}
@@ -144,27 +148,28 @@ func (r *roster) refresh(ctx context.Context, set *lane.Set, revision int64) ([]
 			return nil, err
 		}
 	}
-	before, changed, err := r.advance(ctx)
-	if before == nil || err != nil {
+	turn, err := r.advance(ctx)
+	if turn.before == nil || err != nil {
 		return nil, err
 	}
-	lanes, routes := r.all()
-	standings, err := r.ledger.Standings(ctx, changed)
+	standings, err := r.ledger.Standings(ctx, slices.Concat(turn.there, turn.absent))
 	backlogs := make(map[uuid.UUID]ledger.Backlog)
-	for _, id := range changed {
-		if _, known := before[id]; err == nil && !known {
-			backlogs[id], err = r.ledger.BacklogOf(ctx, id)
+	for _, id := range turn.there {
+		if _, known := turn.before[id]; err == nil && !known {
+			backlogs[id], err = r.ledger.BacklogOfSome(ctx, id)
 		}
 	}
-	if err == nil {
-		err = set.Update(ctx, lanes, backlogs, standings)
-	}
 	if err != nil { // it is tried again
-		r.defined = before
+		r.defined = turn.before
 		r.revision.Store(since)
 		return nil, err
 	}
-	r.relay.logger.LogAttrs(ctx, slog.LevelInfo, "endpoints changed", slog.Int64("revision", r.revision.Load()), slog.Int("changed", len(changed)), slog.Int("endpoints", len(lanes)))
+	lanes, routes := r.all()
+	set.Update(ctx, lanes, backlogs, standings)
+	if turn.deleted { // only now that nothing more is parked for them
+		r.orphans.Store(true)
+	}
+	r.relay.logger.LogAttrs(ctx, slog.LevelInfo, "endpoints changed", slog.Int64("revision", r.revision.Load()), slog.Int("changed", len(turn.there)+len(turn.absent)), slog.Int("endpoints", len(lanes)))
 	return routes, nil
 }
 
@@ -181,6 +186,7 @@ func (t *translator) member(d *defined) member {
 		m.route.Filter, err = once(&t.filters, c.Filter, transforms.ParseFilter)
 	}
 	if d.broken == "" && err == nil {
+		m.lane.Again = d.record.UpdatedAt.After(d.record.CreatedAt)
 		m.lane.Label = d.id.String() // its name may change, and another tenant's may be the same
 		return m
 	}

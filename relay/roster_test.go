@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -189,5 +190,53 @@ func TestEndpointThatCannotBeUsedParksItsEvents(t *testing.T) {
 	r.Reload(recv.config(t, db, "  later: {concurrency: 2}", "always"))
 	r.log.waitFor(t, "configuration reloaded", "changed=[profiles]")
 	for recv.next(t).path != "/made" {
+	}
+}
+
+// TestEndpointsSurviveATurnOfARelayThatDoesNotKnowThem: one of a release before
+// the API takes what is not in its configuration for removed.
+func TestEndpointsSurviveATurnOfARelayThatDoesNotKnowThem(t *testing.T) {
+	db, recv := newDatabase(t), newReceiver(t)
+	cfg := recv.config(t, db, "", "always")
+	if err := Init(t.Context(), cfg, InitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	there, off := uuid.New(), uuid.New()
+	db.change(t, there, 1, fmt.Sprintf(`{"name": "made", "url": "%s/made", "events": ["*"], "profile": "p"}`, recv.url))
+	db.change(t, off, 2, fmt.Sprintf(`{"name": "off", "url": "%s/off", "events": ["*"], "enabled": false}`, recv.url))
+	db.script(t, `UPDATE posthorn.endpoints SET state = 'removed', state_by = 'configuration', reason = 'no longer in the configuration';`)
+	r := start(t, cfg)
+	recv.awaitAll(t, []string{"/made " + db.publish(t, "t.event", `{}`)})
+	r.stop()
+	for id, want := range map[uuid.UUID]string{there: "enabled", off: "disabled"} {
+		if state := db.text(t, `SELECT state FROM posthorn.endpoints WHERE id = $1`, id); state != want {
+			t.Errorf("%s stands as %s, not %s", id, state, want)
+		}
+	}
+}
+
+// TestChangeThatNobodyMadeHoldsEventsUpOnce: whoever may connect can write its
+// message.
+func TestChangeThatNobodyMadeHoldsEventsUpOnce(t *testing.T) {
+	db, recv := newDatabase(t), newReceiver(t)
+	cfg := recv.config(t, db, "", "always")
+	if err := Init(t.Context(), cfg, InitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, cfg)
+	recv.await(t, db.publish(t, "t.first", `{}`))
+	db.script(t, `SELECT count(pg_logical_emit_message(true, 'posthorn.endpoints', '9999999999')) FROM generate_series(1, 1000);
+SELECT pg_logical_emit_message(true, 'posthorn.endpoints', '9999999998');`)
+	id := db.publish(t, "t.event", `{}`)
+	r.log.waitFor(t, "a change of endpoints is in the stream and not in the ledger")
+	db.script(t, `SELECT pg_logical_emit_message(true, 'posthorn.endpoints', '9999999999');`)
+	recv.await(t, id)
+	recv.await(t, db.publish(t, "t.last", `{}`))
+	r.stop()
+	close(r.log)
+	for line := range r.log {
+		if strings.Contains(line, "a change of endpoints is in the stream and not in the ledger") {
+			t.Errorf("events were held up again: %s", line)
+		}
 	}
 }

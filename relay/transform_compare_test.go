@@ -200,6 +200,55 @@ INSERT INTO c VALUES ('one', 'a', '1'), ('two', 'b', '2');`)
 	}
 }
 
+func TestRowsOfATimeAreListedInParts(t *testing.T) {
+	db := newDatabase(t)
+	db.script(t, `
+CREATE TABLE a (id char(20) PRIMARY KEY, type text, payload jsonb, created_at timestamp);
+CREATE TABLE b (id integer PRIMARY KEY, type text, payload text, created_at timestamptz);
+CREATE DOMAIN d AS varchar(10);
+CREATE TABLE c (id d PRIMARY KEY, type text, payload json, created_at date);
+INSERT INTO a SELECT 'n' || n, n, '1', timestamp '2026-05-01' + n / 6 * interval '1 day' FROM generate_series(1, 20) n;
+INSERT INTO b SELECT id::int, type, payload, created_at AT TIME ZONE 'UTC' FROM (SELECT substr(id, 2) AS id, type, payload, created_at FROM a) o;
+INSERT INTO c SELECT * FROM a;`)
+	day := func(n int) time.Time {
+		return time.Date(2026, time.May, 1+n, 2, 0, 0, 0, time.FixedZone("CEST", 2*3600))
+	}
+	for _, table := range []string{"a", "b", "c"} {
+		for _, tt := range []struct {
+			from, until time.Time
+			want        int
+		}{{time.Time{}, day(10), 20}, {day(1), day(3), 12}, {day(1), day(1), 0}} {
+			source := openTransformer(t, db.readOnly().config(t, "source: {table: public."+table+"}")).databases.source
+			rows, err := source.Between(t.Context(), tt.from, tt.until, 4) // fewer than are of one time
+			if err != nil {
+				t.Fatal(err)
+			}
+			types, last := make(map[string]bool), time.Time{}
+			for {
+				page, err := rows.Next(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(page) == 0 {
+					break
+				}
+				if len(page) > 4 {
+					t.Errorf("%d rows at once", len(page))
+				}
+				for _, e := range page {
+					if types[e.Type] || e.CreatedAt.Before(last) {
+						t.Errorf("table %s: %s comes after others of %s", table, e.Type, last)
+					}
+					types[e.Type], last = true, e.CreatedAt
+				}
+			}
+			if len(types) != tt.want {
+				t.Errorf("table %s: %d rows from %s to %s", table, len(types), tt.from, tt.until)
+			}
+		}
+	}
+}
+
 func TestComparisonIsBounded(t *testing.T) {
 	c := &comparer{options: CompareOptions{Show: 3}, types: map[string]*TypeComparison{}}
 	large := &Content{Payload: make([]byte, maxExampleBytes/4)}

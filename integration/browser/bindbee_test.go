@@ -36,6 +36,7 @@ func TestBindbee(t *testing.T) {
 	s.b.see("The endpoint was saved.")
 	s.secrets = []string{ownSecret}
 	s.created()
+	s.b.see("events connector.sync_started, connector.sync_error own")
 	s.testArrives()
 	s.wrongHost("http://webhook-test.invalid"+s.path, "failed", "No answer", "cannot resolve webhook-test.invalid: ")
 

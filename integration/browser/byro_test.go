@@ -32,7 +32,7 @@ func TestByro(t *testing.T) {
 	s.b.press("pr.submitted PR submitted")
 	s.b.press("pr.approved PR approved")
 	s.create()
-	s.b.see("pr.submitted, pr.approved", "1h")
+	s.b.see("events pr.submitted, pr.approved own", "profile byro own", "schedule: 1h, 20ms")
 	s.testArrives()
 	s.wrongHost("http://127.0.0.1:1/webhook", "failed", "No answer", "connect to 127.0.0.1:1: connection refused")
 
@@ -63,5 +63,6 @@ func TestByro(t *testing.T) {
 	s.audited()
 	s.viewer(failed, "ahmed@acme.com")
 	s.stranger("globex", failed, "ahmed@acme.com")
+	s.customer()
 	s.tour()
 }

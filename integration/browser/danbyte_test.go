@@ -38,7 +38,7 @@ func TestDanbyte(t *testing.T) {
 	s.b.fill("Additional headers", "X-Source: danbyte\nX-Environment: production")
 	s.ownSecret("a long secret of our own, 12/34+56 ü")
 	s.b.submit("Create endpoint")
-	s.b.see("The endpoint was saved.", "PUT", "device, site")
+	s.b.see("The endpoint was saved.", "method PUT own", "objects device, site own", "triggers create, update own")
 	s.created()
 	s.testArrives()
 	s.wrongHost("http://10.1.2.3/danbyte", "failed", "No answer", "address 10.1.2.3 is blocked: it is not a public address and egress.allow does not hold it")
@@ -66,6 +66,7 @@ func TestDanbyte(t *testing.T) {
 	s.arrives(site)
 	s.relay.delivery(event, s.endpoint, "delivered", 2)
 
+	s.retriesAll("site.update", site)
 	s.page()
 	s.pause("the inventory moves house")
 	s.parks("device.create", device, 1)

@@ -57,7 +57,11 @@ func TestKeyboard(t *testing.T) {
 	s := byro.begin(t)
 	b := newTab(t, s.relay.base)
 	b.visit(pages)
-	b.key(operatorToken) // the field has the focus
+	b.key("a-wrong-token-of-the-right-length") // the field has the focus
+	b.expect("status of 401")
+	b.enter()
+	b.seeIn("[role=alert]", "token")
+	b.key(operatorToken)
 	b.enter()
 	b.see("Overview")
 	b.tabTo("Skip to the content")

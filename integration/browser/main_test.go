@@ -69,10 +69,10 @@ func run(m *testing.M, code *int) (err error) {
 const within = 30 * time.Second
 
 // eventually returns when cond returns nil. It fails the test with cond's last
-// error when it does not in time.
-func eventually(t testing.TB, cond func() error) {
+// error when it does not in time, and with what more says then.
+func eventually(t testing.TB, cond func() error, more ...func() string) {
 	t.Helper()
-	ticker := time.NewTicker(20 * time.Millisecond)
+	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	deadline := time.Now().Add(within)
 	for {
@@ -81,6 +81,9 @@ func eventually(t testing.TB, cond func() error) {
 			return
 		}
 		if time.Now().After(deadline) {
+			for _, describe := range more {
+				err = fmt.Errorf("%w\n%s", err, describe())
+			}
 			t.Fatalf("not within %s: %v", within, err)
 		}
 		<-ticker.C

@@ -34,6 +34,7 @@ func TestOffly(t *testing.T) {
 	s.b.press("leave_request.approved A leave request was approved")
 	s.b.press("user.created A new user was added")
 	s.create()
+	s.b.see("events leave_request.approved, user.created own")
 	s.testArrives()
 	plain := "http" + strings.TrimPrefix(s.url(), "https")
 	s.b.submit("Edit")

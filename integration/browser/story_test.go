@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"path"
-	"slices"
 	"strings"
 	"testing"
 
@@ -297,6 +296,32 @@ func (s *story) open(id uuid.UUID) {
 	s.b.visit(pages + "/deliveries/" + id.String())
 }
 
+// retriesAll has two deliveries fail and retries them together, by the filter
+// of the page of failed ones, whose preview counts them.
+func (s *story) retriesAll(eventType, payload string) {
+	s.t.Helper()
+	s.receiver.answers(http.StatusBadGateway, "away")
+	events := []uuid.UUID{s.publish(eventType, payload), s.publish(eventType, payload)}
+	for _, e := range events {
+		s.arrives("")
+		s.relay.delivery(e, s.endpoint, "failed", 1)
+	}
+	s.receiver.answers(http.StatusOK, "received")
+	s.b.submit("Failed")
+	s.b.fill("Endpoint", s.name)
+	s.b.submit("Search")
+	s.b.see("answered 502 Bad Gateway")
+	s.b.press("Retry all of these")
+	s.b.seeIn("#preview", "2 deliveries would be retried", s.name)
+	s.b.submit("Retry them")
+	s.b.see("done 100 %", "2 of 2 done")
+	for _, e := range events {
+		s.arrives("")
+		s.relay.delivery(e, s.endpoint, "delivered", 2)
+	}
+	s.did = append(s.did, s.actor+" replay.start")
+}
+
 // pausedBecause waits for the endpoint to be paused and sees the reason.
 func (s *story) pausedBecause(reason string) {
 	s.t.Helper()
@@ -320,6 +345,7 @@ func (s *story) pause(reason string) {
 	s.b.fill("Why", reason)
 	s.b.follow(func() { s.b.pressIn("details.pop form", "Pause") })
 	s.b.see("The endpoint is paused.", reason)
+	s.relay.logged(`"msg":"(endpoint paused)".*"reason":"` + reason) // the relay hears of it within a second
 	s.did = append(s.did, s.actor+" endpoint.pause")
 }
 
@@ -366,83 +392,6 @@ func (s *story) deletes() {
 	s.b.submit("Delete")
 	s.b.see("The endpoint was deleted.")
 	s.did = append(s.did, s.actor+" endpoint.delete")
-}
-
-// audited sees in the audit what was done, and no secret.
-func (s *story) audited() {
-	s.t.Helper()
-	s.b.submit("Audit")
-	s.b.see("Who did what")
-	rows, err := eval[[][]string](s.b, `[...document.querySelectorAll("tbody tr")].map((row) => [1, 2].map((i) => row.cells[i].firstChild.textContent.trim()))`)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	var got []string
-	for _, row := range slices.Backward(rows) {
-		got = append(got, strings.Join(row, " "))
-	}
-	rest := got
-	for _, want := range s.did {
-		at := slices.Index(rest, want)
-		if at < 0 {
-			s.t.Errorf("the audit lacks %q, or has it elsewhere: did %q, it has %q", want, s.did, got)
-			continue
-		}
-		rest = rest[at+1:]
-	}
-	s.b.lacks(s.secrets...)
-}
-
-// viewer is shown the endpoint and a delivery, but nothing to press, nor what
-// was sent. What the buttons do is refused to a viewer who knows how.
-func (s *story) viewer(delivery uuid.UUID, payload string) {
-	s.t.Helper()
-	b := s.logIn(viewerToken)
-	b.submit("Endpoints")
-	b.lacks("New endpoint")
-	b.submit(s.name)
-	b.see("healthy", "Settings in effect")
-	b.lacks("Send test", "Pause", "Rotate", "Delete this endpoint", "/edit")
-	b.expect("status of 403")
-	at := pages + "/endpoints/" + s.endpoint
-	for _, path := range []string{at + "/pause", at + "/resume", at + "/enable", at + "/drain", at + "/test", at + "/secret", at + "/edit", at + "/delete", pages + "/endpoints/new", pages + "/deliveries/" + delivery.String() + "/retry", pages + "/failed/retry"} {
-		if status := b.post(path, nil); status != http.StatusForbidden {
-			s.t.Errorf("a viewer who posts to %s gets %d", path, status)
-		}
-	}
-	b.visit(pages + "/deliveries/" + delivery.String())
-	b.see("What was sent and answered is shown to operators.")
-	b.lacks("Retry now", payload)
-	b.lacks(s.secrets...)
-	for _, path := range []string{"/audit", "/settings", "/endpoints/new", "/endpoints/" + s.endpoint + "/edit"} {
-		b.shut(pages+path, http.StatusForbidden)
-	}
-}
-
-// stranger is another tenant's customer, in the portal: there is nothing of the
-// story's.
-func (s *story) stranger(tenant string, delivery uuid.UUID, payload string) {
-	s.t.Helper()
-	b := s.enterPortal(tenant)
-	mine := append([]string{s.name, s.endpoint, delivery.String(), s.url(), payload}, s.secrets...)
-	b.see("No endpoints yet")
-	b.lacks(mine...)
-	for _, page := range []string{"Deliveries", "Failed", "Events", "Audit"} {
-		b.submit(page)
-		b.lacks(mine...)
-	}
-	b.visit(pages + "/endpoints?search=" + s.name)
-	b.see("No endpoints yet")
-	b.expect("status of 404")
-	at := pages + "/endpoints/" + s.endpoint
-	for _, path := range []string{at + "/pause", at + "/resume", at + "/test", at + "/secret", at + "/edit", at + "/delete", pages + "/deliveries/" + delivery.String() + "/retry"} {
-		if status := b.post(path, map[string]string{"grace": "0s"}); status != http.StatusNotFound {
-			s.t.Errorf("another tenant who posts to %s gets %d", path, status)
-		}
-	}
-	for _, path := range []string{at, at + "/edit", at + "/delete", pages + "/deliveries/" + delivery.String(), pages + "/stats?endpoint=" + s.endpoint, pages + "/overview", pages + "/settings", pages + "/replays"} {
-		b.shut(path, http.StatusNotFound)
-	}
 }
 
 // tour opens every page that the navigation leads to: their consoles must be

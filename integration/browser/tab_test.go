@@ -3,6 +3,7 @@ package browser
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -164,10 +165,10 @@ func (b *tab) until(what, format string, args ...any) {
 	eventually(b.t, func() error {
 		ok, err := eval[bool](b, format, slices.Clone(args)...)
 		if err == nil && !ok {
-			err = fmt.Errorf("%s: the page is\n%s", what, b.describe())
+			err = errors.New(what)
 		}
 		return err
-	})
+	}, b.describe)
 }
 
 // see returns once the page shows all the texts.
@@ -234,8 +235,8 @@ const (
 type point struct{ X, Y float64 }
 
 // press clicks what has a name, once it is there and nothing lies over it. What
-// moves while it is aimed at, because a chart was drawn above it, is aimed at
-// again.
+// moves while it is aimed at, because a chart was drawn or a problem shown above
+// it, is aimed at again: what is hit instead does not feel it.
 func (b *tab) press(name string) {
 	b.t.Helper()
 	b.pressIn("body", name)
@@ -253,22 +254,31 @@ func (b *tab) pressIn(selector, name string) {
 			const at = { X: box.x + Math.min(box.width / 2, 60), Y: box.y + box.height / 2 };
 			if (!e.contains(document.elementFromPoint(at.X, at.Y))) return null;
 			window.missed = true;
-			e.addEventListener("click", () => { window.missed = false; }, { once: true, capture: true });
+			const events = ["mousedown", "mouseup", "click"];
+			const guard = (event) => {
+				if (event.isTrusted && !e.contains(event.target)) {
+					event.preventDefault();
+					event.stopImmediatePropagation();
+				} else if (event.type === "click") {
+					window.missed = false;
+				}
+				if (event.type === "click") events.forEach((type) => window.removeEventListener(type, guard, true));
+			};
+			events.forEach((type) => window.addEventListener(type, guard, true));
 			return at;
 		})()`, selector, pressable, name)
 		if err != nil {
 			return err
 		}
 		if at == nil {
-			return fmt.Errorf("nothing named %q to press: the page is\n%s", name, b.describe())
+			return fmt.Errorf("nothing named %q to press", name)
 		}
 		b.do("press "+name, chromedp.MouseClickXY(at.X, at.Y))
-		missed, err := eval[bool](b, `window.missed === true`) // another page has missed nothing
-		if err == nil && missed {
-			err = fmt.Errorf("%q moved away", name)
+		if missed, err := eval[bool](b, `window.missed === true`); err == nil && missed { // else another page is on its way
+			return fmt.Errorf("%q moved away", name)
 		}
-		return err
-	})
+		return nil
+	}, b.describe)
 }
 
 // submit presses what has a name and returns once the page that it leads to is

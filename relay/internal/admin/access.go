@@ -59,15 +59,15 @@ type Access struct {
 	AccessOptions
 	hosts      hosts
 	guesses    *guesses
-	portalKeys [][]byte      // derived from PortalKeys
-	busy       chan struct{} // holds one for each page that is made
+	portalKeys [][]byte // derived from PortalKeys
+	busy       *rooms   // for pages that are made
 	logged     *rate.Sometimes
 }
 
 // NewAccess returns the access for its options.
 func NewAccess(o AccessOptions) *Access {
 	a := &Access{
-		AccessOptions: o, hosts: newHosts(o.Listen, o.Hosts), guesses: newGuesses(), busy: make(chan struct{}, maxBusy),
+		AccessOptions: o, hosts: newHosts(o.Listen, o.Hosts), guesses: newGuesses(), busy: newRooms(maxBusy, maxOwnBusy),
 		logged: &rate.Sometimes{First: 10, Interval: time.Minute},
 	}
 	for _, key := range o.PortalKeys {
@@ -120,7 +120,7 @@ func (a *Access) identify(r *http.Request) (*Caller, *denial) {
 		case len(sent) > 1:
 			return nil, &denial{status: http.StatusUnauthorized, detail: "there is more than one Authorization header", challenge: "Bearer"}
 		case strings.EqualFold(scheme, "Bearer") && token != "":
-			c, denied := a.byToken(r.Context(), token, from)
+			c, denied := a.byToken(r.Context(), token, from, false)
 			if denied != nil {
 				return nil, denied
 			}
@@ -144,34 +144,42 @@ type credential struct {
 }
 
 // byToken returns whose a token is. An address from which too many different
-// tokens were wrong learns nothing of further wrong ones for a while; a right
-// one is taken whatever others there did.
-func (a *Access) byToken(ctx context.Context, token, from string) (*credential, *denial) {
-	hash := sha256.Sum256([]byte(token))
-	var found *credential
-	for i := range a.Tokens { // all of them: how long it takes says nothing
-		if t := &a.Tokens[i]; subtle.ConstantTimeCompare(t.Hash[:], hash[:]) == 1 {
-			found = &credential{who: Caller{Name: t.Name, Role: t.Role, Via: viaAPI, From: from}, key: t.sessionKey()}
-		}
-	}
-	if found != nil {
-		return found, nil
-	}
+// tokens were wrong is not listened to for a while, lest somebody guesses on: but
+// for portal tokens, which nobody can guess, and, unless it logs in, for a token
+// that was right from there before.
+func (a *Access) byToken(ctx context.Context, token, from string, login bool) (*credential, *denial) {
 	c, err := a.openPortalToken(token, time.Now())
 	switch {
 	case err == nil:
-		c.who.From = from
+		c.who.From, c.who.until = from, time.Now().Add(c.left)
 		return c, nil
 	case errors.Is(err, errPortalTokenExpired):
 		return nil, &denial{status: http.StatusUnauthorized, detail: "the portal token has expired: ask for a new one", challenge: `Bearer error="invalid_token"`}
 	}
+	hash := sha256.Sum256([]byte(token))
 	guesser := guesserOf(from)
-	if wait := a.guesses.wait(guesser); wait > 0 {
+	if wait := a.guesses.wait(guesser); wait > 0 && (login || !a.guesses.wasRight(guesser, hash)) {
 		return nil, &denial{status: http.StatusTooManyRequests, detail: "too many wrong tokens came from this address", retryAfter: wait}
+	}
+	if c := a.configured(hash); c != nil {
+		a.guesses.right(guesser, hash)
+		c.who.From = from
+		return c, nil
 	}
 	a.guesses.wrong(guesser, hash)
 	a.logged.Do(func() {
 		a.Logger.LogAttrs(ctx, slog.LevelWarn, "request with a wrong token", slog.String("address", from))
 	})
 	return nil, &denial{status: http.StatusUnauthorized, detail: "the token is none of http.tokens", challenge: `Bearer error="invalid_token"`}
+}
+
+// configured returns whose the token of a hash is in the configuration; nil for
+// nobody's.
+func (a *Access) configured(hash [sha256.Size]byte) (found *credential) {
+	for i := range a.Tokens { // all of them: how long it takes says nothing
+		if t := &a.Tokens[i]; subtle.ConstantTimeCompare(t.Hash[:], hash[:]) == 1 {
+			found = &credential{who: Caller{Name: t.Name, Role: t.Role, Via: viaAPI}, key: t.sessionKey()}
+		}
+	}
+	return found
 }

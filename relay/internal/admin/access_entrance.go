@@ -2,10 +2,12 @@ package admin
 
 import (
 	_ "embed"
+	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -26,6 +28,9 @@ type entrance struct {
 	Next    string // where to go then
 	Refresh string // where to go now; "" to stay
 	Back    string // where else to go; "" for nowhere
+	Instead string // the token of Comer, who would take the place of Present; "" for nobody
+	Present string
+	Comer   string
 	Script  string
 	Styles  []string
 }
@@ -39,14 +44,33 @@ func (a *Access) show(w http.ResponseWriter, status int, p entrance) {
 	}
 }
 
-// problemPage tells people why they are denied something.
+// problemPage tells people why they are denied something. htmx puts what it gets
+// into the page that is there: it gets no whole one. A frame shows what may stand
+// in one only, and nobody but the portal's callers see pages in frames.
 func (a *Access) problemPage(w http.ResponseWriter, r *http.Request, d *denial) {
 	d.headers(w.Header())
+	if r.Header.Get("HX-Request") == "true" {
+		a.showPart(w, d)
+		return
+	}
+	if framed(r) {
+		a.hardenPage(w.Header(), &Caller{Via: viaPortal})
+	}
 	p := entrance{Title: http.StatusText(d.status), Problem: d.detail}
 	if r.URL.Path != dashboardPath && d.status != http.StatusMisdirectedRequest {
 		p.Back = dashboardPath
 	}
 	a.show(w, d.status, p)
+}
+
+// showPart is problemPage within a page of the dashboard's.
+func (a *Access) showPart(w http.ResponseWriter, d *denial) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(d.status)
+	text := strings.ToUpper(d.detail[:1]) + d.detail[1:] + "."
+	if _, err := fmt.Fprintf(w, `<p class="alert" role="alert"><span>%s</span></p>`, template.HTMLEscapeString(text)); err != nil {
+		a.Logger.Debug("part not written", slog.Any("err", err))
+	}
 }
 
 // Mount adds the pages at the entrance: login, logout, and enter, to which a
@@ -96,7 +120,14 @@ func (a *Access) login(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		page.Next = where(r.PostForm.Get("next"))
-		c, denied := a.byToken(r.Context(), r.PostForm.Get("token"), a.Proxy.clientOf(r))
+		c, denied := a.byToken(r.Context(), r.PostForm.Get("token"), a.Proxy.clientOf(r), true)
+		if denied == nil && r.PostForm.Get("instead") == "" {
+			var who *Caller
+			if who, denied = a.present(r, c); who != nil {
+				a.ask(w, r, who, c, page.Next)
+				return
+			}
+		}
 		if denied == nil {
 			if err := a.enter(r.Context(), w, r, c); err != nil {
 				a.Logger.LogAttrs(r.Context(), slog.LevelWarn, "session not opened", slog.Any("err", err))
@@ -106,6 +137,10 @@ func (a *Access) login(w http.ResponseWriter, r *http.Request) {
 		if denied != nil {
 			denied.challenge = "" // a browser would ask by itself
 			denied.headers(w.Header())
+			if framed(r) { // no login stands there
+				a.problemPage(w, r, denied)
+				return
+			}
 			page.Problem = denied.detail
 			a.show(w, denied.status, page)
 			return

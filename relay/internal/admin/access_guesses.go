@@ -16,13 +16,21 @@ const (
 	guessBurst   = 10
 	guessEvery   = 10 * time.Second // one more
 	maxGuessers  = 1024
-	sameMistakes = 4 // wrong tokens of an address that count once only
+	maxRight     = 1024 // right tokens with their addresses that are remembered
+	sameMistakes = 4    // wrong tokens of an address that count once only
 )
 
 // guesses bounds how fast tokens can be guessed. It is safe for concurrent use.
 type guesses struct {
-	mu sync.Mutex
-	by map[netip.Prefix]*guesser
+	mu    sync.Mutex
+	by    map[netip.Prefix]*guesser
+	known map[rightToken]time.Time // when it was last sent
+}
+
+// rightToken is a token that was right from an address.
+type rightToken struct {
+	from netip.Prefix
+	hash [sha256.Size]byte
 }
 
 // guesser is one address, or an IPv6 network that one machine may have.
@@ -33,7 +41,9 @@ type guesser struct {
 	last   time.Time
 }
 
-func newGuesses() *guesses { return &guesses{by: make(map[netip.Prefix]*guesser)} }
+func newGuesses() *guesses {
+	return &guesses{by: make(map[netip.Prefix]*guesser), known: make(map[rightToken]time.Time)}
+}
 
 // guesserOf returns under what an address, with or without port, is remembered.
 func guesserOf(from string) netip.Prefix {
@@ -63,6 +73,26 @@ func (g *guesses) wait(from netip.Prefix) time.Duration {
 	return time.Duration((1 - left) * float64(guessEvery))
 }
 
+// right remembers a right token: who guesses on from the address learns nothing
+// by it.
+func (g *guesses) right(from netip.Prefix, hash [sha256.Size]byte) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	token := rightToken{from, hash}
+	if _, ok := g.known[token]; !ok && len(g.known) >= maxRight {
+		delete(g.known, oldest(g.known, func(at time.Time) time.Time { return at }))
+	}
+	g.known[token] = time.Now()
+}
+
+// wasRight reports whether a token was right from an address before.
+func (g *guesses) wasRight(from netip.Prefix, hash [sha256.Size]byte) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, ok := g.known[rightToken{from, hash}]
+	return ok
+}
+
 // wrong counts a wrong token, unless it is one that the address tried lately.
 func (g *guesses) wrong(from netip.Prefix, hash [sha256.Size]byte) {
 	g.mu.Lock()
@@ -70,7 +100,7 @@ func (g *guesses) wrong(from netip.Prefix, hash [sha256.Size]byte) {
 	who := g.by[from]
 	if who == nil {
 		if len(g.by) >= maxGuessers {
-			g.forget()
+			delete(g.by, oldest(g.by, func(who *guesser) time.Time { return who.last }))
 		}
 		who = &guesser{left: rate.NewLimiter(rate.Every(guessEvery), guessBurst)}
 		g.by[from] = who
@@ -84,14 +114,13 @@ func (g *guesses) wrong(from netip.Prefix, hash [sha256.Size]byte) {
 	who.left.AllowN(who.last, 1)
 }
 
-// forget forgets the address that was wrong longest ago.
-func (g *guesses) forget() {
-	var oldest netip.Prefix
+// oldest returns the key of what was last used longest ago.
+func oldest[K comparable, V any](all map[K]V, last func(V) time.Time) (found K) {
 	var at time.Time
-	for from, who := range g.by {
-		if at.IsZero() || who.last.Before(at) {
-			oldest, at = from, who.last
+	for key, v := range all {
+		if used := last(v); at.IsZero() || used.Before(at) {
+			found, at = key, used
 		}
 	}
-	delete(g.by, oldest)
+	return found
 }

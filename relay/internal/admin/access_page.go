@@ -21,32 +21,31 @@ type PageFunc func(w http.ResponseWriter, r *http.Request, who *Caller, csrf str
 // Page returns what serves next to those who are known, within 20s. A form has
 // been read, at most 1 MiB of it, and holds what r.PostForm has.
 func (a *Access) Page(next PageFunc) http.Handler {
-	return a.page(answerWithin, func(ctx context.Context) (done func(), denied *denial) {
-		select {
-		case a.busy <- struct{}{}:
-			return func() { <-a.busy }, nil
-		case <-ctx.Done():
+	return a.page(answerWithin, func(ctx context.Context, who *Caller) (leave func(), denied *denial) {
+		leave, ok := a.busy.enter(who, ctx.Done())
+		if !ok {
 			return nil, &denial{status: http.StatusServiceUnavailable, detail: "too many requests are being worked on", retryAfter: 5 * time.Second}
 		}
+		return leave, nil
 	}, next)
 }
 
 // SlowPage is Page for what may take so long, such as a test that is sent or a
-// page's live part. So many are served at once; more are refused.
-func (a *Access) SlowPage(within time.Duration, atOnce int, next PageFunc) http.Handler {
-	slow := make(chan struct{}, atOnce)
-	return a.page(within, func(context.Context) (done func(), denied *denial) {
-		select {
-		case slow <- struct{}{}:
-			return func() { <-slow }, nil
-		default:
+// page's live part. So many are served at once, and so many of a tenant; more are
+// refused.
+func (a *Access) SlowPage(within time.Duration, atOnce, ofTenant int, next PageFunc) http.Handler {
+	slow := newRooms(atOnce, ofTenant)
+	return a.page(within, func(_ context.Context, who *Caller) (leave func(), denied *denial) {
+		leave, ok := slow.enter(who, nil)
+		if !ok {
 			return nil, &denial{status: http.StatusTooManyRequests, detail: "others are being worked on: try again when they are done", retryAfter: 5 * time.Second}
 		}
+		return leave, nil
 	}, next)
 }
 
 // page serves next within so long, once room lets it.
-func (a *Access) page(within time.Duration, room func(context.Context) (done func(), denied *denial), next PageFunc) http.Handler {
+func (a *Access) page(within time.Duration, room func(context.Context, *Caller) (leave func(), denied *denial), next PageFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.hardenPage(w.Header(), nil)
 		if denied := a.admit(r); denied != nil {
@@ -63,12 +62,12 @@ func (a *Access) page(within time.Duration, room func(context.Context) (done fun
 			a.turnAway(w, r, denied)
 			return
 		}
-		done, denied := room(ctx)
+		leave, denied := room(ctx, who)
 		if denied != nil {
 			a.problemPage(w, r, denied)
 			return
 		}
-		defer done()
+		defer leave()
 		_ = conn.SetReadDeadline(time.Time{}) // the form's: it has been read
 		who.conn = conn
 		a.hardenPage(w.Header(), who)

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
@@ -72,11 +73,32 @@ type Caller struct {
 	ambient bool   // the browser adds by itself who it is: changes must show csrf
 	csrf    string // "" where nothing was sent that it could belong to: nothing may be changed
 	conn    *http.ResponseController
-	done    func() // the request no longer counts as being worked on
+
+	until  time.Time                  // when what it came in by ends; zero where that is not known ahead
+	ended  func(context.Context) bool // whether it has ended since; nil where it does not
+	looked time.Time                  // when that was asked last
 }
 
 // Portal reports whether the caller is a tenant's, by a portal token.
 func (c *Caller) Portal() bool { return c.Via == viaPortal }
+
+// lookEvery is how often it is looked whether somebody who listens may still.
+const lookEvery = time.Minute
+
+// Stays reports, to what goes on for long, whether the caller would still be let
+// in: its portal token is good, and its session was not ended, nor its token. The
+// ledger is asked at most once a minute. It is not safe for concurrent use.
+func (c *Caller) Stays(ctx context.Context) bool {
+	now := time.Now()
+	if !c.until.IsZero() && !now.Before(c.until) {
+		return false
+	}
+	if c.ended == nil || now.Sub(c.looked) < lookEvery {
+		return true
+	}
+	c.looked = now
+	return !c.ended(ctx)
+}
 
 // Actor is how the ledger's audit names the caller.
 func (c *Caller) Actor() ledger.Actor {

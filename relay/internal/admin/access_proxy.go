@@ -102,7 +102,7 @@ func (p *Proxy) user(r *http.Request, from string) (*Caller, *denial) {
 	if who.Role == 0 {
 		return nil, &denial{status: http.StatusForbidden, detail: "the proxy names no role for you"}
 	}
-	if c := cookies(r, proxyCookie); len(c) > 0 {
+	if c := p.cookies(r, proxyCookie); len(c) > 0 {
 		who.csrf = c[0].csrf(name)
 	}
 	return who, nil

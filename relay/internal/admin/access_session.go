@@ -28,7 +28,7 @@ const (
 )
 
 // The cookies' names. A browser takes those with the prefix __Host- by https and
-// from this very host only; they come first.
+// from this very host only; they come first, and alone where https is known of.
 const (
 	sessionCookie = "posthorn"
 	proxyCookie   = "posthorn-csrf"
@@ -62,9 +62,14 @@ func (c cookie) csrf(name string) string {
 	return base64.RawURLEncoding.EncodeToString(mac(c, "csrf\x00"+name))
 }
 
-// cookies returns a request's cookies of that name that may be ours.
-func cookies(r *http.Request, name string) (list []cookie) {
-	for _, name := range []string{hostPrefix + name, name} {
+// cookies returns a request's cookies of that name that may be ours. By https they
+// have the prefix: another host of the domain can plant one without.
+func (p *Proxy) cookies(r *http.Request, name string) (list []cookie) {
+	names := []string{hostPrefix + name, name}
+	if r.TLS != nil || p.secure(r) {
+		names = names[:1]
+	}
+	for _, name := range names {
 		for _, sent := range r.CookiesNamed(name) {
 			c, err := base64.RawURLEncoding.Strict().DecodeString(sent.Value)
 			if err == nil && len(c) == cookieRandom+cookieCode && len(list) < maxCookies {
@@ -105,7 +110,7 @@ func (c *Caller) confirmed(shown string) bool {
 // bySession returns whose the session is that a request's cookie names: nobody's
 // when there is none, or it has ended.
 func (a *Access) bySession(r *http.Request, from string) (*Caller, *denial) {
-	for _, c := range cookies(r, sessionCookie) {
+	for _, c := range a.Proxy.cookies(r, sessionCookie) {
 		who := a.maker(c)
 		if who == nil {
 			continue
@@ -119,6 +124,10 @@ func (a *Access) bySession(r *http.Request, from string) (*Caller, *denial) {
 			return nil, &denial{status: http.StatusServiceUnavailable, detail: "who you are cannot be looked up, the relay's log says why; try again later", retryAfter: 5 * time.Second}
 		}
 		who.From, who.ambient, who.csrf = from, true, c.csrf("")
+		who.looked, who.ended = time.Now(), func(ctx context.Context) bool {
+			_, err := a.Sessions.Session(ctx, c.hash())
+			return errors.Is(err, ledger.ErrUnknownSession)
+		}
 		if who.Via == viaPortal {
 			role, err := ParseRole(s.Role)
 			if err != nil || s.Tenant == "" {
@@ -172,7 +181,7 @@ func (a *Access) enter(ctx context.Context, w http.ResponseWriter, r *http.Reque
 
 // leave ends the sessions that a request's cookies name.
 func (a *Access) leave(r *http.Request) {
-	for _, c := range cookies(r, sessionCookie) {
+	for _, c := range a.Proxy.cookies(r, sessionCookie) {
 		if a.maker(c) == nil {
 			continue
 		}

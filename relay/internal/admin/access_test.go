@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"html"
@@ -26,18 +27,23 @@ import (
 
 // fakeSessions is a ledger of sessions.
 type fakeSessions struct {
+	mu    sync.Mutex
 	open  map[[sha256.Size]byte]ledger.Session
 	audit []string
 	err   error
 }
 
 func (f *fakeSessions) OpenSession(_ context.Context, s ledger.Session, actor ledger.Actor) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.open[s.Hash] = s
 	f.audit = append(f.audit, fmt.Sprintf("login %s %s %s", actor.Name, actor.From, s.Lasts))
 	return f.err
 }
 
 func (f *fakeSessions) Session(_ context.Context, hash [sha256.Size]byte) (*ledger.Session, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	s, ok := f.open[hash]
 	if !ok {
 		return nil, ledger.ErrUnknownSession
@@ -46,12 +52,16 @@ func (f *fakeSessions) Session(_ context.Context, hash [sha256.Size]byte) (*ledg
 }
 
 func (f *fakeSessions) CloseSession(_ context.Context, hash [sha256.Size]byte, from string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.audit = append(f.audit, "logout "+f.open[hash].Name+" "+from)
 	delete(f.open, hash)
 	return f.err
 }
 
 func (f *fakeSessions) Note(_ context.Context, actor ledger.Actor, e ledger.Entry) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.audit = append(f.audit, fmt.Sprintf("%s %s %s %s", e.Action, actor.Name, e.Subject, e.Tenant))
 	return f.err
 }
@@ -316,7 +326,9 @@ func TestALoginIsMadeByOurOwnPageOnly(t *testing.T) {
 func TestGuessingAtTheLoginIsLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		b := newBrowser(t, NewAccess(accessOptions(&log)))
+		a := NewAccess(accessOptions(&log))
+		b := newBrowser(t, a)
+		b.wants(b.login(adminToken), 303, "/admin/webhooks")
 		for i := range guessBurst {
 			b.wants(b.login(fmt.Sprintf("guess-%d", i)), 401, "none of")
 		}
@@ -325,6 +337,10 @@ func TestGuessingAtTheLoginIsLimited(t *testing.T) {
 		if w.Header().Get("Retry-After") != "10" || w.Header().Get("WWW-Authenticate") != "" {
 			t.Errorf("the headers are %v", w.Header())
 		}
+		b.wants(b.login(adminToken), 429, "too many wrong tokens")
+		portal := a.sealPortalToken(portalClaims{Tenant: "t", Subject: "s", Role: "viewer", Expires: time.Now().Add(time.Hour).Unix()})
+		b.wants(b.login(portal), 303, "/admin/webhooks") // nobody guesses one
+		time.Sleep(guessEvery)
 		b.wants(b.login(adminToken), 303, "/admin/webhooks")
 		if strings.Contains(log.String(), "guess-") {
 			t.Errorf("logged: %s", &log)
@@ -384,7 +400,12 @@ func TestPagesRunNoScriptButTheirOwn(t *testing.T) {
 	b.login(adminToken)
 	wants("a page", b.ask("GET", "/admin/webhooks/x", nil), "'none'")
 	wants("a problem", b.ask("POST", "/admin/webhooks/x", nil), "'none'")
-	b.login(a.sealPortalToken(portalClaims{Tenant: "acme", Subject: "jo", Role: "viewer", Expires: time.Now().Add(time.Hour).Unix()}))
+	portal := func(subject string) string {
+		return a.sealPortalToken(portalClaims{Tenant: "acme", Subject: subject, Role: "viewer", Expires: time.Now().Add(time.Hour).Unix()})
+	}
+	wants("whether to go on as somebody else", b.login(portal("<script>alert(1)</script>")), "'none'")
+	b.cookies = map[string]string{}
+	b.login(portal("jo"))
 	wants("a page of the portal", b.ask("GET", "/admin/webhooks/x", nil), "https://app.example https://*.app.example")
 }
 
@@ -467,10 +488,27 @@ func TestCookiesBySecureConnectionsAreForThemOnly(t *testing.T) {
 	}
 }
 
+func TestByHTTPSACookieThatAnotherHostPlantedIsNone(t *testing.T) {
+	o := accessOptions(io.Discard)
+	o.Proxy = &Proxy{From: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/32")}}
+	b := newBrowser(t, NewAccess(o))
+	b.login(adminToken) // without https, as a page of a sibling host could have planted it
+	b.wants(b.ask("GET", "/admin/webhooks/x", nil), 200, "root is")
+	for name, change := range map[string]func(*http.Request){
+		"as the proxy says": header("X-Forwarded-Proto", "https"),
+		"by TLS":            func(r *http.Request) { r.TLS = &tls.ConnectionState{} },
+	} {
+		b.change = change
+		if w := b.ask("GET", "/admin/webhooks/x", nil); w.Code != 303 {
+			t.Errorf("%s it answers %d %s", name, w.Code, w.Body)
+		}
+	}
+}
+
 func TestSlowPagesAreBoundedAndLeaveTheOthersAlone(t *testing.T) {
 	a := NewAccess(accessOptions(io.Discard))
 	started, leave := make(chan struct{}), make(chan struct{})
-	slow := a.SlowPage(time.Hour, 2, func(http.ResponseWriter, *http.Request, *Caller, string) {
+	slow := a.SlowPage(time.Hour, 2, 1, func(http.ResponseWriter, *http.Request, *Caller, string) {
 		started <- struct{}{}
 		<-leave
 	})

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -40,8 +39,8 @@ type API struct {
 	mux      *http.ServeMux // the operations
 	huma     huma.API
 	document []byte
-	busy     chan struct{} // holds one for each request that is worked on
-	testing  chan struct{} // holds one for each test that is sent
+	busy     *rooms // for requests that are worked on
+	testing  *rooms // for tests that are sent
 
 	listeners listeners
 }
@@ -52,7 +51,9 @@ const (
 	smallBody  = 4 << 10  // bytes of a body that has a reason at most
 	maxPayload = 1 << 20  // bytes of a body with a payload
 	maxBusy    = 16       // requests at once; more wait
+	maxOwnBusy = 4        // of those a tenant's
 	maxTests   = 4        // tests at once; more are refused
+	maxOwnTest = 1        // of those a tenant's
 	maxText    = 64 << 10 // bytes of a payload or body in an answer
 
 	answerWithin = 20 * time.Second
@@ -65,7 +66,7 @@ const apiPrefix = "/api/v1"
 // NewAPI returns the API for its options.
 func NewAPI(o APIOptions) (*API, error) {
 	a := &API{
-		APIOptions: o, mux: http.NewServeMux(), busy: make(chan struct{}, maxBusy), testing: make(chan struct{}, maxTests),
+		APIOptions: o, mux: http.NewServeMux(), busy: newRooms(maxBusy, maxOwnBusy), testing: newRooms(maxTests, maxOwnTest),
 	}
 	a.bodyWithin = cmp.Or(a.bodyWithin, 10*time.Second)
 	// Not huma.DefaultConfig: its routes for documents, schemas and a page with
@@ -126,17 +127,6 @@ func (a *API) serveKnown(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	who.conn = http.NewResponseController(w)
-	ctx, cancel := context.WithTimeout(r.Context(), answerWithin)
-	defer cancel()
-	select {
-	case a.busy <- struct{}{}:
-		who.done = sync.OnceFunc(func() { <-a.busy })
-		defer who.done()
-	case <-ctx.Done():
-		w.Header().Set("Retry-After", "5")
-		refuse(w, http.StatusServiceUnavailable, "too many requests are being worked on")
-		return
-	}
 	a.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, who)))
 }
 
@@ -199,11 +189,17 @@ func register[I, O any](a *API, o operation, do func(context.Context, *Caller, *
 		MaxBodyBytes: max(o.body, smallBody), BodyReadTimeout: a.bodyWithin, Middlewares: huma.Middlewares{a.require(o)},
 	}, func(ctx context.Context, in *I) (*O, error) {
 		who := callerOf(ctx)
-		within := max(o.within, answerWithin)
 		// What the server allows for an answer is too short for some operations.
 		// Every connection can, but for those of tests.
-		_ = who.conn.SetWriteDeadline(time.Now().Add(within + writeWithin))
+		_ = who.conn.SetWriteDeadline(time.Now().Add(answerWithin + writeWithin))
 		_ = who.conn.SetReadDeadline(time.Time{}) // the body's: it has been read
+		leave, err := a.room(ctx, who)
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
+		within := max(o.within, answerWithin)
+		_ = who.conn.SetWriteDeadline(time.Now().Add(within + writeWithin))
 		ctx, cancel := context.WithTimeout(ctx, within)
 		defer cancel()
 		out, err := do(ctx, who, in)
@@ -213,6 +209,18 @@ func register[I, O any](a *API, o operation, do func(context.Context, *Caller, *
 		}
 		return out, nil
 	})
+}
+
+// room waits for a while until a request may be worked on. Its body has been read:
+// who sends that slowly keeps nobody from anything.
+func (a *API) room(ctx context.Context, who *Caller) (leave func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	leave, ok := a.busy.enter(who, ctx.Done())
+	if !ok {
+		return nil, huma.ErrorWithHeaders(huma.Error503ServiceUnavailable("too many requests are being worked on"), http.Header{"Retry-After": {"5"}})
+	}
+	return leave, nil
 }
 
 // require returns what lets only those pass who may use an operation.

@@ -190,12 +190,11 @@ func (a *API) testEndpoint(ctx context.Context, who *Caller, in *testInput) (*te
 	if err := checkText("body.type", sample.Type); err != nil {
 		return nil, err
 	}
-	select {
-	case a.testing <- struct{}{}:
-		defer func() { <-a.testing }()
-	default:
+	leave, ok := a.testing.enter(who, nil)
+	if !ok {
 		return nil, huma.ErrorWithHeaders(huma.Error429TooManyRequests("other tests are being sent: try again when they are done"), http.Header{"Retry-After": {"5"}})
 	}
+	defer leave()
 	result, err := a.Control.Test(ctx, who, in.Name, sample.Type, sample.Payload)
 	if err != nil {
 		return nil, err

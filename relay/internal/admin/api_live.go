@@ -128,7 +128,6 @@ func (a *API) watch(ctx context.Context, who *Caller, in *liveInput) (*huma.Stre
 	}
 	return &huma.StreamResponse{Body: func(h huma.Context) {
 		defer leave()
-		who.done() // what is worked on is bounded; who listens is, too
 		h.SetHeader("Content-Type", "text/event-stream")
 		h.SetHeader("X-Accel-Buffering", "no") // nginx would keep the events back
 		l := &listening{api: a, who: who, to: h, filter: f, seen: map[uuid.UUID]string{}}
@@ -163,6 +162,9 @@ func (l *listening) run(ctx context.Context, list []ledger.Delivery, goOn time.D
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		}
+		if !l.who.Stays(ctx) {
+			return
 		}
 		var err error
 		if list, err = l.look(ctx); err != nil {

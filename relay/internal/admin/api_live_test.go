@@ -164,6 +164,39 @@ func TestListenerStopsWhenItsTimeIsOver(t *testing.T) {
 	})
 }
 
+func TestListenerStopsWhenWhatItCameInByEnds(t *testing.T) {
+	listens := func(t *testing.T, a *API, change func(*http.Request)) time.Duration {
+		begin := time.Now()
+		answerOf(a, request("GET", "/api/v1/live", "", change))
+		return time.Since(begin)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		a := newTestAPI(t, &looks{lists: []func() ([]ledger.Delivery, error){shows()}}, &bytes.Buffer{})
+		token := a.Access.sealPortalToken(portalClaims{Tenant: "t", Subject: "s", Role: "viewer", Expires: time.Now().Add(90 * time.Second).Unix()})
+		if took := listens(t, a, bearer(token)); took < 89*time.Second || took > 91*time.Second {
+			t.Errorf("with a portal token of 90s it listened for %s", took)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		a := newTestAPI(t, &looks{lists: []func() ([]ledger.Delivery, error){shows()}}, &bytes.Buffer{})
+		b := newBrowser(t, a.Access)
+		b.login(adminToken)
+		sessions := a.Access.Sessions.(*fakeSessions)
+		time.AfterFunc(150*time.Second, func() {
+			sessions.mu.Lock()
+			defer sessions.mu.Unlock()
+			clear(sessions.open)
+		})
+		took := listens(t, a, func(r *http.Request) {
+			r.Header.Del("Authorization")
+			r.AddCookie(&http.Cookie{Name: sessionCookie, Value: b.cookies[sessionCookie]})
+		})
+		if took < 150*time.Second || took > 150*time.Second+lookEvery {
+			t.Errorf("with a session that ends after 150s it listened for %s", took)
+		}
+	})
+}
+
 // deaf is a connection that nobody reads from.
 type deaf struct{ *httptest.ResponseRecorder }
 
@@ -184,7 +217,7 @@ func TestTenantHearsNothingOfTheStream(t *testing.T) {
 	a := newTestAPI(t, &looks{lists: []func() ([]ledger.Delivery, error){shows()}}, &log)
 	w := httptest.NewRecorder()
 	r := request("GET", "/api/v1/live?for=0s", "", nil)
-	who := &Caller{Name: "somebody", Role: Viewer, Tenant: "acme", conn: http.NewResponseController(w), done: func() {}}
+	who := &Caller{Name: "somebody", Role: Viewer, Tenant: "acme", conn: http.NewResponseController(w)}
 	a.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, who)))
 	if diff := cmp.Diff([]string{"retry: 2000", ":", "deliveries"}, liveEvents(t, w.Body.String())); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)

@@ -3,6 +3,11 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
 
 // OnceInput makes an operation one that can be asked for again without being
@@ -36,4 +41,21 @@ func once[O any](ctx context.Context, a *API, who *Caller, operation string, in 
 	}
 	out := new(O)
 	return out, json.Unmarshal(answer, out)
+}
+
+// Refuses reports whether an error of an operation is a refusal: nothing was
+// done. After any other one it may have been done all the same.
+func Refuses(err error) bool {
+	var known huma.StatusError
+	var refused *ledger.RefusedError
+	var wrong *InvalidError
+	if errors.As(err, &known) {
+		return known.GetStatus() < 500
+	}
+	for _, refusal := range []error{ledger.ErrUnknownEndpoint, ledger.ErrUnknownDelivery, ledger.ErrUnknownReplay, ledger.ErrConfigured, ledger.ErrChanged} {
+		if errors.Is(err, refusal) {
+			return true
+		}
+	}
+	return errors.As(err, &refused) || errors.As(err, &wrong)
 }

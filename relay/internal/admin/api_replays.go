@@ -20,7 +20,7 @@ type ReplayBody struct {
 	Event    string   `json:"event,omitempty" format:"uuid" doc:"Of this event."`
 	From     string   `json:"from,omitempty" format:"date-time" maxLength:"40" doc:"Of events committed at this time or later."`
 	Until    string   `json:"until,omitempty" format:"date-time" maxLength:"40" doc:"Of events committed before this time; by default until the request."`
-	NewIDs   bool     `json:"new_ids,omitempty" doc:"Make copies under new delivery ids, so that receivers that know the old ids take them for new, and leave the deliveries as they are."`
+	NewIDs   bool     `json:"new_ids,omitempty" doc:"Make copies under new delivery ids, so that receivers that know the old ids take them for new, and leave the deliveries as they are. Only of what is final: copies are not copied again."`
 	Rate     int      `json:"rate,omitempty" minimum:"1" maximum:"1000" doc:"At most so many deliveries a second; by default 100."`
 }
 

@@ -7,14 +7,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
 	"github.com/posthorn/posthorn/relay/internal/ledger"
@@ -29,6 +32,10 @@ type fakeControl struct {
 }
 
 func (f *fakeControl) Endpoints(context.Context, *Caller, bool) ([]ledger.EndpointStatus, error) {
+	return nil, f.err
+}
+
+func (f *fakeControl) EndpointNames(context.Context, *Caller) ([]ledger.Endpoint, error) {
 	return nil, f.err
 }
 
@@ -314,6 +321,9 @@ func TestGuessingTokensIsLimited(t *testing.T) {
 				t.Fatalf("the same wrong token for the %dth time answers %d", i+1, w.Code)
 			}
 		}
+		if w := guess("192.0.2.7:1", viewerToken); w.Code != 200 {
+			t.Errorf("a right token is answered %d", w.Code)
+		}
 		for i := range guessBurst - 1 {
 			if w := guess("192.0.2.7:2", fmt.Sprintf("guess-%d", i)); w.Code != 401 {
 				t.Fatalf("guess %d answers %d", i+1, w.Code)
@@ -322,8 +332,14 @@ func TestGuessingTokensIsLimited(t *testing.T) {
 		if w := guess("192.0.2.7:3", "guess"); w.Code != 429 || w.Header().Get("Retry-After") != "10" {
 			t.Errorf("one guess more answers %d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
 		}
-		if w := guess("192.0.2.7:3", adminToken); w.Code != 200 {
-			t.Errorf("the right token beside a guesser is answered %d", w.Code)
+		if w := guess("192.0.2.7:3", viewerToken); w.Code != 200 {
+			t.Errorf("a token that was right before is answered %d", w.Code)
+		}
+		if w := guess("192.0.2.7:3", adminToken); w.Code != 429 {
+			t.Errorf("a right guess too many is answered %d", w.Code)
+		}
+		if w := guess("192.0.2.8:3", adminToken); w.Code != 200 {
+			t.Errorf("another address is answered %d", w.Code)
 		}
 		time.Sleep(guessEvery)
 		if w := guess("192.0.2.7:4", "the-old-token-of-this-program"); w.Code != 401 {
@@ -399,18 +415,95 @@ func TestATestMayTakeLongerThanTheServerWaitsForRequests(t *testing.T) {
 func TestMoreRequestsThanAreWorkedOnWaitForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newTestAPI(t, &fakeControl{}, &bytes.Buffer{})
+		var leave func()
 		for range maxBusy {
-			a.busy <- struct{}{}
+			leave, _ = a.busy.enter(&Caller{}, nil)
 		}
 		began := time.Now()
 		if w := answerOf(a, request("GET", "/api/v1/events", "", nil)); w.Code != 503 || time.Since(began) != answerWithin {
 			t.Errorf("answers %d after %s", w.Code, time.Since(began))
 		}
-		go func() { time.Sleep(time.Second); <-a.busy }()
+		go func() { time.Sleep(time.Second); leave() }()
 		if w := answerOf(a, request("GET", "/api/v1/events", "", nil)); w.Code != 200 {
 			t.Errorf("answers %d once there is room", w.Code)
 		}
 	})
+}
+
+func TestWhoSendsABodySlowlyKeepsNobodyFromAnything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newTestAPI(t, &fakeControl{}, &bytes.Buffer{})
+		body, send := io.Pipe()
+		var slow sync.WaitGroup
+		for range 2 * maxBusy {
+			r := request("POST", "/api/v1/endpoints/e/pause", "", nil)
+			r.Body, r.ContentLength = body, 2
+			slow.Go(func() { answerOf(a, r) })
+		}
+		synctest.Wait()
+		began := time.Now()
+		if w := answerOf(a, request("GET", "/api/v1/events", "", nil)); w.Code != 200 || time.Since(began) > 0 {
+			t.Errorf("beside bodies that do not come it answers %d after %s", w.Code, time.Since(began))
+		}
+		_ = send.Close()
+		slow.Wait()
+	})
+}
+
+func TestATenantTakesItsShareOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rooms := newRooms(3, 2)
+		acme, bravo, staff := &Caller{Tenant: "acme"}, &Caller{Tenant: "bravo"}, &Caller{}
+		enter := func(who *Caller, want bool) (leave func()) {
+			t.Helper()
+			leave, ok := rooms.enter(who, nil)
+			if ok != want {
+				t.Errorf("%q is let in: %t", who.Tenant, ok)
+			}
+			return leave
+		}
+		out := enter(acme, true)
+		enter(acme, true)
+		enter(acme, false)
+		outer := enter(bravo, true)
+		enter(bravo, false)
+		enter(staff, false)
+		until, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, out)
+		waited, ok := rooms.enter(acme, until.Done())
+		if !ok {
+			t.Error("who waits is not let in")
+		}
+		cancel()
+		if _, ok := rooms.enter(acme, until.Done()); ok {
+			t.Error("who waits no longer is let in")
+		}
+		outer()
+		waited()
+		enter(staff, true)
+		if len(rooms.by) != 1 || len(rooms.all) != 2 {
+			t.Errorf("%d are in, of %d tenants", len(rooms.all), len(rooms.by))
+		}
+	})
+}
+
+func TestATenantSendsOneTestAtATime(t *testing.T) {
+	control := &fakeControl{waits: true, started: make(chan struct{})}
+	a := newTestAPI(t, control, &bytes.Buffer{})
+	token := func(tenant string) func(*http.Request) {
+		return bearer(a.Access.sealPortalToken(portalClaims{Tenant: tenant, Subject: "jo", Role: "operator", Expires: time.Now().Add(time.Hour).Unix()}))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for _, tenant := range []string{"acme", "bravo"} {
+		all.Go(func() { answerOf(a, request("POST", "/api/v1/endpoints/e/test", "", token(tenant)).WithContext(ctx)) })
+		<-control.started
+	}
+	if w := answerOf(a, request("POST", "/api/v1/endpoints/e/test", "", token("acme"))); w.Code != 429 {
+		t.Errorf("a second one of a tenant's answers %d", w.Code)
+	}
+	cancel()
+	all.Wait()
 }
 
 func TestPagesOfANamedListAreTheWholeList(t *testing.T) {
@@ -450,4 +543,19 @@ func FuzzDeliveryCursor(f *testing.F) {
 			t.Errorf("%q is written as %q", text, again)
 		}
 	})
+}
+
+func TestOnlyRefusalsDoNothing(t *testing.T) {
+	for _, err := range []error{
+		ledger.ErrUnknownEndpoint, fmt.Errorf("a: %w", ledger.ErrChanged), ledger.Refused("no"), &InvalidError{}, invalid("body.until", "no"),
+	} {
+		if !Refuses(err) {
+			t.Errorf("%v is none", err)
+		}
+	}
+	for _, err := range []error{context.DeadlineExceeded, context.Canceled, errors.New("lost"), huma.Error503ServiceUnavailable("no")} {
+		if Refuses(err) {
+			t.Errorf("%v is one", err)
+		}
+	}
 }

@@ -22,7 +22,8 @@ type Control interface {
 	Catalogue() []EventType
 	// Once calls do for the first request with a key, and answers those that
 	// follow within a day with what it returned. The same key with another request
-	// is ledger.ErrOtherRequest. What failed may be tried again.
+	// is ledger.ErrOtherRequest. What was refused may be tried again, what failed
+	// otherwise ten minutes later.
 	Once(ctx context.Context, who *Caller, r OnceRequest, do func(context.Context) ([]byte, error)) ([]byte, error)
 }
 
@@ -35,6 +36,8 @@ type OnceRequest struct {
 // EndpointControl is Control's part for endpoints, which are given by name or id.
 type EndpointControl interface {
 	Endpoints(ctx context.Context, who *Caller, removed bool) ([]ledger.EndpointStatus, error)
+	// EndpointNames returns the endpoints by name, without asking how they do.
+	EndpointNames(ctx context.Context, who *Caller) ([]ledger.Endpoint, error)
 	Pause(ctx context.Context, who *Caller, endpoint, reason string) (*ledger.Turned, error)
 	Resume(ctx context.Context, who *Caller, endpoint, reason string) (*ledger.Turned, error)
 	// Test sends a test to an endpoint. An empty type, or a nil payload, is

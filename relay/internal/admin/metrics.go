@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,6 +55,9 @@ type Metrics struct {
 	reloads   *prometheus.CounterVec
 	reloaded  prometheus.Gauge
 	own       *prometheus.CounterVec
+
+	mu   sync.Mutex
+	gone ledger.Count // what was counted of endpoints that are forgotten
 }
 
 // NewMetrics returns metrics that read gauges off snapshot at each scrape.
@@ -111,8 +115,12 @@ func (m *Metrics) Finals(endpoint string, state ledger.State) (count func()) {
 	return m.finished.WithLabelValues(endpoint, string(state)).Inc
 }
 
-// Forget drops what was counted of an endpoint that is gone.
+// Forget drops what was counted of an endpoint that is gone, but not from what
+// was counted of all.
 func (m *Metrics) Forget(endpoint string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gone = plus(m.gone, m.counted(endpoint))
 	labels := prometheus.Labels{"endpoint": endpoint}
 	m.attempts.DeletePartialMatch(labels)
 	m.finished.DeletePartialMatch(labels)

@@ -26,34 +26,53 @@ type Totals struct {
 
 // Totals reads the counters.
 func (m *Metrics) Totals() *Totals {
-	t := &Totals{Endpoints: make(map[string]ledger.Count)}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := &Totals{All: m.gone, Endpoints: make(map[string]ledger.Count)}
 	collect(m.events, func(_ map[string]string, d *dto.Metric) { t.All.Events = int64(d.GetCounter().GetValue()) })
 	collect(m.attempts, func(labels map[string]string, d *dto.Metric) {
-		n, c := int64(d.GetCounter().GetValue()), t.Endpoints[labels["endpoint"]]
-		c.Attempts += n
-		if labels["outcome"] != "delivered" {
-			c.FailedAttempts += n
-		}
-		t.Endpoints[labels["endpoint"]] = c
+		endpoint := labels["endpoint"]
+		t.Endpoints[endpoint] = plus(t.Endpoints[endpoint], attempted(labels["outcome"], d))
 	})
 	collect(m.finished, func(labels map[string]string, d *dto.Metric) {
-		n, c := int64(d.GetCounter().GetValue()), t.Endpoints[labels["endpoint"]]
-		switch ledger.State(labels["state"]) {
-		case ledger.Delivered:
-			c.Delivered += n
-		case ledger.Failed:
-			c.Failed += n
-		}
-		t.Endpoints[labels["endpoint"]] = c
+		endpoint := labels["endpoint"]
+		t.Endpoints[endpoint] = plus(t.Endpoints[endpoint], ended(ledger.State(labels["state"]), d))
 	})
 	for _, c := range t.Endpoints {
-		t.All.Attempts += c.Attempts
-		t.All.FailedAttempts += c.FailedAttempts
-		t.All.Delivered += c.Delivered
-		t.All.Failed += c.Failed
+		t.All = plus(t.All, c)
 	}
 	collect(m.delivered, func(_ map[string]string, d *dto.Metric) { t.All.Latency = bucketsOf(d.GetHistogram()) })
 	return t
+}
+
+// counted returns what was counted of an endpoint.
+func (m *Metrics) counted(endpoint string) (c ledger.Count) {
+	for _, outcome := range []string{"delivered", "rejected", "failed"} {
+		c = plus(c, attempted(outcome, read(m.attempts.WithLabelValues(endpoint, outcome))))
+	}
+	for _, state := range []ledger.State{ledger.Delivered, ledger.Failed} {
+		c = plus(c, ended(state, read(m.finished.WithLabelValues(endpoint, string(state)))))
+	}
+	return c
+}
+
+func attempted(outcome string, d *dto.Metric) ledger.Count {
+	n := int64(d.GetCounter().GetValue())
+	if outcome == "delivered" {
+		return ledger.Count{Attempts: n}
+	}
+	return ledger.Count{Attempts: n, FailedAttempts: n}
+}
+
+func ended(state ledger.State, d *dto.Metric) ledger.Count {
+	n := int64(d.GetCounter().GetValue())
+	switch state {
+	case ledger.Delivered:
+		return ledger.Count{Delivered: n}
+	case ledger.Failed:
+		return ledger.Count{Failed: n}
+	}
+	return ledger.Count{}
 }
 
 // bucketsOf returns how many are in each of a histogram's buckets, and above.
@@ -75,16 +94,20 @@ func collect(c prometheus.Collector, each func(labels map[string]string, d *dto.
 		close(metrics)
 	}()
 	for m := range metrics {
-		var d dto.Metric
-		if m.Write(&d) != nil { // ours always can be
-			continue
-		}
+		d := read(m)
 		labels := make(map[string]string, len(d.GetLabel()))
 		for _, l := range d.GetLabel() {
 			labels[l.GetName()] = l.GetValue()
 		}
-		each(labels, &d)
+		each(labels, d)
 	}
+}
+
+// read returns a metric's value.
+func read(m prometheus.Metric) *dto.Metric {
+	var d dto.Metric
+	_ = m.Write(&d) // ours always can be
+	return &d
 }
 
 // Since returns what was counted since before; nil where nothing was.
@@ -92,6 +115,9 @@ func (t *Totals) Since(before *Totals) *Totals {
 	d := &Totals{All: less(&t.All, &before.All), Endpoints: make(map[string]ledger.Count)}
 	for name, c := range t.Endpoints {
 		was := before.Endpoints[name]
+		if c.Attempts < was.Attempts || c.FailedAttempts < was.FailedAttempts || c.Delivered < was.Delivered || c.Failed < was.Failed {
+			was = ledger.Count{} // it was forgotten, and counts again
+		}
 		if c = less(&c, &was); c.Attempts+c.Delivered+c.Failed > 0 {
 			d.Endpoints[name] = c
 		}
@@ -100,6 +126,14 @@ func (t *Totals) Since(before *Totals) *Totals {
 		return nil
 	}
 	return d
+}
+
+// plus adds counts without their latencies.
+func plus(a, b ledger.Count) ledger.Count {
+	return ledger.Count{
+		Events: a.Events + b.Events, Delivered: a.Delivered + b.Delivered, Failed: a.Failed + b.Failed,
+		Attempts: a.Attempts + b.Attempts, FailedAttempts: a.FailedAttempts + b.FailedAttempts,
+	}
 }
 
 func less(a, b *ledger.Count) ledger.Count {

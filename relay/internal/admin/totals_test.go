@@ -41,3 +41,41 @@ func TestTotalsAreWhatWasCounted(t *testing.T) {
 		t.Errorf("differs (-want +got):\n%s", diff)
 	}
 }
+
+func TestTotalsStayWhenAnEndpointGoes(t *testing.T) {
+	m := NewMetrics("test", func() Snapshot { return Snapshot{} })
+	count := func(endpoint string, n int) {
+		for range n {
+			m.Attempts(endpoint, "failed")()
+			m.Attempts(endpoint, "rejected")()
+			m.Attempts(endpoint, "delivered")()
+			m.Finals(endpoint, ledger.Delivered)()
+			m.Finals(endpoint, ledger.Failed)()
+			m.Finals(endpoint, ledger.Skipped)()
+		}
+	}
+	count("a", 5)
+	count("b", 5)
+	before := m.Totals()
+	count("a", 1)
+	m.Forget("a")
+	m.Forget("never")
+	count("b", 2)
+	of := func(n int64) ledger.Count {
+		return ledger.Count{Delivered: n, Failed: n, Attempts: 3 * n, FailedAttempts: 2 * n}
+	}
+	all := func(n int64) ledger.Count {
+		c := of(n)
+		c.Latency = make([]int64, len(ledger.LatencyBounds)+1)
+		return c
+	}
+	want := &Totals{All: all(3), Endpoints: map[string]ledger.Count{"b": of(2)}}
+	if diff := cmp.Diff(want, m.Totals().Since(before)); diff != "" {
+		t.Errorf("after it went (-want +got):\n%s", diff)
+	}
+	count("a", 3) // enabled again
+	want = &Totals{All: all(6), Endpoints: map[string]ledger.Count{"a": of(3), "b": of(2)}}
+	if diff := cmp.Diff(want, m.Totals().Since(before)); diff != "" {
+		t.Errorf("after it came back (-want +got):\n%s", diff)
+	}
+}

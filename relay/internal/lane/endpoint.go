@@ -21,6 +21,7 @@ type Endpoint struct {
 	ID           uuid.UUID
 	Name, Tenant string
 	Label        string // what metrics call it; "" for Name
+	Again        bool   // it was disabled before: that it is not any more is told
 	Broken       string // why nothing can be sent to it: its events are parked; "" for nothing
 	URL          *url.URL
 

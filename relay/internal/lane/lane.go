@@ -51,10 +51,11 @@ func (d *delivery) bytes() int64 { return d.event.Size() }
 
 // lane is the way to one endpoint. What is not in memory is in the ledger.
 type lane struct {
-	set      *Set
-	endpoint atomic.Pointer[Endpoint] // what is sent by it now; see ep
-	limiter  *rate.Limiter            // nil for no limit
-	failures rate.Sometimes           // how often a failure is logged
+	set       *Set
+	endpoint  atomic.Pointer[Endpoint] // what is sent by it now; see ep
+	limiter   *rate.Limiter            // nil for no limit
+	relimited chan struct{}            // closed when there is another limiter
+	failures  rate.Sometimes           // how often a failure is logged
 
 	mu      sync.Mutex
 	ready   fifo                    // may be sent now
@@ -81,7 +82,7 @@ type lane struct {
 }
 
 func newLane(s *Set, ep *Endpoint, b ledger.Backlog, before ledger.Standing) *lane {
-	l := &lane{set: s, keys: map[int64]*delivery{}, held: map[uuid.UUID]*delivery{}, raw: map[*delivery]struct{}{}}
+	l := &lane{set: s, relimited: make(chan struct{}), keys: map[int64]*delivery{}, held: map[uuid.UUID]*delivery{}, raw: map[*delivery]struct{}{}}
 	l.endpoint.Store(ep)
 	l.state = cmp.Or(before.State, ledger.Enabled)
 	l.disabled.Store(l.state == ledger.Disabled)
@@ -239,19 +240,39 @@ func (l *lane) turn(ctx context.Context, d *delivery, o outcome) (*delivery, boo
 			return nil, false
 		}
 	}
-	limiter := l.limiter
+	limiter, relimited := l.limiter, l.relimited
 	limited := limiter != nil && l.ready.len() > 0 && l.ready.first().sends()
 	if limited {
 		l.mu.Unlock()
-		err := limiter.Wait(ctx)
+		limited = admitted(ctx, limiter, relimited)
 		l.mu.Lock()
-		if now = time.Now(); err != nil { // ctx ended
+		if now = time.Now(); ctx.Err() != nil {
 			return nil, false
 		}
 	}
 	next, more := l.start(limited, now)
 	l.hire(ctx) // for what became ready beside it
 	return next, more
+}
+
+// admitted waits until the limiter admits one more, or returns false when there
+// is another limiter, or ctx ends, first.
+func admitted(ctx context.Context, limiter *rate.Limiter, relimited <-chan struct{}) bool {
+	r := limiter.Reserve()
+	wait := r.Delay()
+	if wait == 0 {
+		return true
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-relimited:
+	case <-ctx.Done():
+	}
+	r.Cancel()
+	return false
 }
 
 // start takes the next delivery. Without one it returns false and lets the

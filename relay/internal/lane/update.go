@@ -2,11 +2,11 @@ package lane
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/time/rate"
 
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
@@ -15,54 +15,39 @@ import (
 // flow. One that the set has with the very same Endpoint goes on as it is; with
 // another Endpoint of the same id it goes on by that: from the next attempt on,
 // though what was rendered is sent as it was. One that is new begins with its
-// backlog and standing, which is wanted of those, too, that are given again. One that is not given any more starts no request, and
-// what waits for it is parked. Nobody may use the numbers of endpoints
-// meanwhile: the router calls it between two events.
-//
-// On an error, which is the ledger's, nothing is changed.
-func (s *Set) Update(ctx context.Context, endpoints []*Endpoint, backlogs map[uuid.UUID]ledger.Backlog, standings map[uuid.UUID]ledger.Standing) error {
+// backlog, which need not be counted to its end, and its standing, which is wanted
+// of those, too, that are given again or no longer. One that is not given any more
+// starts no request, and what waits for it is parked. Nobody may use the numbers
+// of endpoints meanwhile: the router calls it between two events. It asks the
+// ledger nothing.
+func (s *Set) Update(ctx context.Context, endpoints []*Endpoint, backlogs map[uuid.UUID]ledger.Backlog, standings map[uuid.UUID]ledger.Standing) {
 	s.mu.Lock()
-	known := maps.Clone(s.byID)
-	s.mu.Unlock()
-	lanes := make([]*lane, len(endpoints))
+	defer s.mu.Unlock()
+	before, lanes := s.all(), make([]*lane, len(endpoints))
+	kept := make(map[*lane]bool, len(lanes))
 	for i, ep := range endpoints {
-		if lanes[i] = known[ep.ID]; lanes[i] != nil {
-			continue
-		}
-		l := newLane(s, ep, backlogs[ep.ID], standings[ep.ID])
-		if ep.Ordered && l.stored > 0 {
-			if err := l.loadKeys(ctx); err != nil {
-				return err
+		l := s.byID[ep.ID]
+		if l == nil {
+			l = newLane(s, ep, backlogs[ep.ID], standings[ep.ID])
+			l.allBlocked = ep.Ordered && l.stored > 0 // until the keys are read beside a claim
+			s.byID[ep.ID] = l                         // without an entry in seen: its backlog is counted soon
+			if ep.Again {
+				l.tell(News{Turn: TurnResumed})
 			}
 		}
-		lanes[i] = l
-	}
-	kept := make(map[*lane]bool, len(lanes))
-	s.mu.Lock()
-	for i, l := range lanes {
-		kept[l] = true
-		if id := endpoints[i].ID; known[id] == nil || slices.Contains(s.leaving, l) {
-			s.byID[id], s.seen[id] = l, standings[id].At
-		}
+		lanes[i], kept[l] = l, true
 	}
 	s.leaving = slices.DeleteFunc(s.leaving, func(l *lane) bool { return kept[l] })
-	before := s.all()
 	s.lanes.Store(&lanes)
-	for _, l := range before {
-		if !kept[l] {
-			s.leaving = append(s.leaving, l)
-		}
-	}
-	s.mu.Unlock()
 	for i, l := range lanes {
 		l.adopt(ctx, endpoints[i], standings)
 	}
 	for _, l := range before {
 		if !kept[l] {
-			l.leave()
+			s.leaving = append(s.leaving, l)
+			l.leave(standings[l.ep().ID])
 		}
 	}
-	return nil
 }
 
 // adopt makes the lane go on by ep. One that was leaving stands as standings say:
@@ -75,14 +60,17 @@ func (l *lane) adopt(ctx context.Context, ep *Endpoint, standings map[uuid.UUID]
 		return
 	}
 	wasOpen := l.open()
-	if now, ok := standings[ep.ID]; ok && l.leaving {
-		l.state, l.reason = now.State, ""
-	}
+	back := l.leaving
 	l.leaving = false
 	l.endpoint.Store(ep)
+	if now, ok := standings[ep.ID]; ok && back {
+		if l.state, l.reason = now.State, ""; now.State == ledger.Enabled {
+			l.tellState()
+		}
+	}
 	l.tellRouter()
 	if before.RateLimit != ep.RateLimit {
-		l.limiter = ep.limiter()
+		l.limit(ep.limiter())
 	}
 	if before.URL.String() != ep.URL.String() { // failures at another address say nothing of the new one
 		l.health, l.told.failing = health{dirty: true}, false
@@ -97,14 +85,27 @@ func (l *lane) adopt(ctx context.Context, ep *Endpoint, standings map[uuid.UUID]
 	l.hire(ctx)
 }
 
-// leave makes the lane start nothing more.
-func (l *lane) leave() {
+// limit gives the lane another limiter, and those that wait for the one before
+// wait for it.
+func (l *lane) limit(limiter *rate.Limiter) {
+	l.limiter = limiter
+	close(l.relimited)
+	l.relimited = make(chan struct{})
+}
+
+// leave makes the lane start nothing more. now is how its endpoint stands.
+func (l *lane) leave(now ledger.Standing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.leaving = true
+	if now.State == ledger.Disabled && l.state != ledger.Disabled {
+		l.state, l.reason = ledger.Disabled, "it was disabled through the API"
+		l.tellState()
+	}
 	l.tellRouter()
 	l.expelAll(l.parked())
 	l.health.probing = false
+	l.limit(nil) // nobody waits for it any more
 	l.set.poke(l)
 }
 

@@ -2,6 +2,8 @@ package lane
 
 import (
 	"net/url"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -21,9 +23,7 @@ func (b *bench) update(t *testing.T, endpoints ...*Endpoint) {
 	for _, ep := range endpoints {
 		standings[ep.ID] = ledger.Standing{State: ledger.Enabled}
 	}
-	if err := b.set.Update(t.Context(), endpoints, nil, standings); err != nil {
-		t.Fatal(err)
-	}
+	b.set.Update(t.Context(), endpoints, nil, standings)
 }
 
 // at returns an endpoint like the bench's, at another address.
@@ -117,10 +117,7 @@ func TestNewEndpointBeginsWithItsBacklogAndStanding(t *testing.T) {
 		first, second := testEndpoint(t, func(*Endpoint) {}), testEndpoint(t, func(ep *Endpoint) { ep.ID, ep.Name = event.EndpointID("f"), "f" })
 		b := newBench(t, first, 1, 1<<20, func(*egress.Request) (int, time.Duration) { return 200, 0 })
 		defer b.stop()
-		err := b.set.Update(t.Context(), []*Endpoint{first, second}, nil, map[uuid.UUID]ledger.Standing{second.ID: {State: ledger.Paused}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		b.set.Update(t.Context(), []*Endpoint{first, second}, nil, map[uuid.UUID]ledger.Standing{second.ID: {State: ledger.Paused}})
 		e := &event.Event{ID: event.EndpointID("1"), Type: "t", CommittedAt: time.Now(), Payload: []byte("{}")}
 		b.set.Admit(e)
 		b.set.Share(e, 1)
@@ -150,5 +147,114 @@ func TestEndpointThatCannotBeUsedKeepsItsEvents(t *testing.T) {
 		}
 		b.update(t, testEndpoint(t, func(*Endpoint) {}))
 		eventually(t, time.Minute, func() bool { return b.ledger.finished() == 3 })
+	})
+}
+
+// TestRateLimitThatChangedHoldsNobody: neither what waits for a slow one, nor
+// the end of a lane that is gone.
+func TestRateLimitThatChangedHoldsNobody(t *testing.T) {
+	for name, next := range map[string]func(t *testing.T, b *bench){
+		"a higher limit": func(t *testing.T, b *bench) { b.update(t, testEndpoint(t, func(ep *Endpoint) { ep.RateLimit = 100 })) },
+		"no limit":       func(t *testing.T, b *bench) { b.update(t, testEndpoint(t, func(*Endpoint) {})) },
+		"no endpoint":    func(t *testing.T, b *bench) { b.update(t) },
+		"the same limit": func(t *testing.T, b *bench) {
+			b.update(t, testEndpoint(t, func(ep *Endpoint) { ep.RateLimit = 0.001 }))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, testEndpoint(t, func(ep *Endpoint) { ep.RateLimit = 0.001 }), 1, 1<<20, func(*egress.Request) (int, time.Duration) { return 200, 0 })
+				defer b.stop()
+				b.offer(t.Context(), 5, noKey)
+				synctest.Wait()
+				next(t, b)
+				time.Sleep(time.Second)
+				synctest.Wait()
+				finished, left := b.ledger.finished(), b.set.Leaving()
+				switch name {
+				case "no endpoint":
+					if left != 0 || b.ledger.waiting() != 4 {
+						t.Errorf("%d lanes are leaving after a second, %d deliveries are parked", left, b.ledger.waiting())
+					}
+				case "the same limit":
+					if finished != 1 {
+						t.Errorf("%d deliveries of 5 were made within the limit, not 1", finished)
+					}
+				default:
+					if finished != 5 {
+						t.Errorf("%d deliveries of 5 were made within a second", finished)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestDisablingAndEnablingIsToldOnce, whoever of the lane and the ledger's
+// watch is first, and whether the lane is still there.
+func TestDisablingAndEnablingIsToldOnce(t *testing.T) {
+	for _, slow := range []bool{true, false} { // requests keep the lane there
+		synctest.Test(t, func(t *testing.T) {
+			ep := testEndpoint(t, func(*Endpoint) {})
+			b := prepareBench(ep, nil, 1, 1<<20, func(*egress.Request) (int, time.Duration) {
+				if slow {
+					return 200, 4 * time.Second
+				}
+				return 200, 0
+			})
+			var told []Turn
+			var mu sync.Mutex
+			b.set.opts.Tell = func(n News) {
+				mu.Lock()
+				defer mu.Unlock()
+				told = append(told, n.Turn)
+			}
+			b.start(t)
+			defer b.stop()
+			b.offer(t.Context(), 1, noKey)
+			synctest.Wait()
+			b.ledger.set(ledger.Disabled)
+			b.set.Update(t.Context(), nil, nil, map[uuid.UUID]ledger.Standing{ep.ID: {State: ledger.Disabled}})
+			time.Sleep(time.Second)
+			if left := b.set.Leaving(); (left > 0) != slow {
+				t.Errorf("%d lanes are leaving", left)
+			}
+			b.ledger.set(ledger.Enabled)
+			again := testEndpoint(t, func(ep *Endpoint) { ep.Again = true })
+			b.update(t, again)
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if want := []Turn{TurnDisabled, TurnResumed}; !slices.Equal(told, want) {
+				t.Errorf("told %v, want %v", told, want)
+			}
+		})
+	}
+}
+
+// TestBacklogOfAnEndpointThatIsBackIsCountedBesideTheRouter: what Update is told
+// may be less than there is.
+func TestBacklogOfAnEndpointThatIsBackIsCountedBesideTheRouter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ep := testEndpoint(t, func(ep *Endpoint) { ep.Ordered = true })
+		b := newBench(t, ep, 1, 1<<20, func(*egress.Request) (int, time.Duration) { return 200, 0 })
+		defer b.stop()
+		b.ledger.set(ledger.Paused)
+		time.Sleep(time.Second)
+		b.offer(t.Context(), 30, func(i int) string { return string(rune('a' + i%3)) })
+		eventually(t, time.Minute, func() bool { return b.ledger.waiting() == 30 })
+		b.set.Update(t.Context(), nil, nil, nil)
+		eventually(t, time.Minute, func() bool { return b.set.Leaving() == 0 })
+		b.ledger.set(ledger.Enabled)
+		b.set.Update(t.Context(), []*Endpoint{testEndpoint(t, func(ep *Endpoint) { ep.Ordered = true })},
+			map[uuid.UUID]ledger.Backlog{ep.ID: {Rows: 1}}, map[uuid.UUID]ledger.Standing{ep.ID: {State: ledger.Enabled}})
+		eventually(t, time.Minute, func() bool { return b.ledger.finished() == 30 })
+		eventually(t, time.Minute, func() bool { return b.set.Statuses()[0].Pending == 0 })
+		b.offerOne(t.Context(), 31, "a")
+		eventually(t, time.Minute, func() bool { return b.ledger.finished() == 31 })
+		if b.ledger.waiting() != 0 || b.set.all()[0].allBlocked {
+			t.Errorf("%d are parked, all keys blocked: %t", b.ledger.waiting(), b.set.all()[0].allBlocked)
+		}
 	})
 }

@@ -87,9 +87,12 @@ const sqlStandings = `SELECT id, state, failures, coalesce((extract(epoch FROM c
 FROM posthorn.endpoints JOIN unnest($1::uuid[]) AS wanted(id) USING (id)`
 
 // sqlWell forgets that endpoints which the API made are failing: the running relay
-// finds out.
-const sqlWell = `UPDATE posthorn.endpoints e SET failing = false
-FROM posthorn.definitions d WHERE e.failing AND d.id = e.id AND NOT d.deleted`
+// finds out. A relay of a release that does not know them may have had the slot,
+// and taken them for removed.
+const sqlWell = `UPDATE posthorn.endpoints e SET failing = false,
+  state = CASE WHEN e.state <> 'removed' THEN e.state WHEN d.document->>'enabled' = 'false' THEN 'disabled' ELSE 'enabled' END,
+  reason = CASE WHEN e.state <> 'removed' THEN e.reason WHEN d.document->>'enabled' = 'false' THEN '` + reasonOff + `' END
+FROM posthorn.definitions d WHERE (e.failing OR e.state = 'removed') AND d.id = e.id AND NOT d.deleted`
 
 // SyncEndpoints makes the ledger's endpoints those of the configuration, beside
 // those that the API made, and returns how each of the configuration stands. What an operator or a relay paused or
@@ -311,6 +314,24 @@ func (l *Ledger) Changed(ctx context.Context, since time.Time) (map[uuid.UUID]Ch
 
 const sqlPendingOf = `SELECT count(*), (extract(epoch FROM min(due_at) FILTER (WHERE state = 'pending' AND due_at < 'infinity') - now()) * 1000000)::bigint
 FROM posthorn.pending WHERE endpoint_id = $1`
+
+const sqlSomePendingOf = `SELECT (SELECT count(*) FROM (SELECT FROM posthorn.pending WHERE endpoint_id = $1 LIMIT $2) AS few),
+  (SELECT (extract(epoch FROM due_at - now()) * 1000000)::bigint FROM posthorn.pending
+    WHERE endpoint_id = $1 AND state = 'pending' AND due_at < 'infinity' ORDER BY due_at LIMIT 1)`
+
+// somePending is how far BacklogOfSome counts.
+const somePending = 1000
+
+// BacklogOfSome is BacklogOf for who cannot wait: it counts a thousand.
+func (l *Ledger) BacklogOfSome(ctx context.Context, endpoint uuid.UUID) (Backlog, error) {
+	var b Backlog
+	var next *int64
+	if err := l.pool.QueryRow(ctx, sqlSomePendingOf, endpoint, somePending).Scan(&b.Rows, &next); err != nil {
+		return b, fmt.Errorf("count pending deliveries of endpoint %s: %w", endpoint, err)
+	}
+	b.NextDue = untilDue(next)
+	return b, nil
+}
 
 // BacklogOf counts what is pending for one endpoint.
 func (l *Ledger) BacklogOf(ctx context.Context, endpoint uuid.UUID) (Backlog, error) {

@@ -13,6 +13,10 @@ import (
 // before.
 var ErrOtherRequest = errors.New("the key came with another request before")
 
+// ErrRunning reports that the first request of an idempotency key is being worked
+// on, or that what became of it is not known. It is a *RefusedError.
+var ErrRunning = Refused("the first request with this idempotency key is being worked on, or what became of it is not known: try again in ten minutes")
+
 // Answer is what a request was answered with, as it was kept.
 type Answer struct {
 	Body   []byte // nil for a request that is new
@@ -20,7 +24,7 @@ type Answer struct {
 }
 
 // A key is kept for a day. What was not answered after ten minutes will not be:
-// its relay is gone.
+// its relay is gone, or could not tell what became of it.
 const (
 	sqlForgetAnswers = `DELETE FROM posthorn.idempotency WHERE key IN (
   SELECT key FROM posthorn.idempotency WHERE created_at < clock_timestamp() - interval '1 day' ORDER BY created_at LIMIT 100 FOR UPDATE SKIP LOCKED)`
@@ -31,8 +35,8 @@ WHERE i.created_at < clock_timestamp() - interval '1 day' OR i.answer IS NULL AN
 )
 
 // BeginRequest notes a request under a key, both as hashes, and returns what it was
-// answered with if it came before. It returns ErrOtherRequest, or a
-// *RefusedError while the first one is being worked on.
+// answered with if it came before. It returns ErrOtherRequest, or ErrRunning, for
+// ten minutes also where what became of the first one is not known.
 func (l *Ledger) BeginRequest(ctx context.Context, key, request []byte) (a Answer, err error) {
 	if _, err := l.pool.Exec(ctx, sqlForgetAnswers); err != nil {
 		return a, fmt.Errorf("forget old idempotency keys: %w", err)
@@ -48,7 +52,7 @@ func (l *Ledger) BeginRequest(ctx context.Context, key, request []byte) (a Answe
 	err = l.pool.QueryRow(ctx, sqlAnswer, key).Scan(&was, &a.Body, &a.Sealed)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows), err == nil && a.Body == nil && bytes.Equal(was, request):
-		return Answer{}, Refused("the first request with this idempotency key is being worked on")
+		return Answer{}, ErrRunning
 	case err != nil:
 		return Answer{}, fmt.Errorf("look up an idempotency key: %w", err)
 	case !bytes.Equal(was, request):

@@ -22,6 +22,7 @@ const (
 	previewWithin = 75 * time.Millisecond // and about how long, for a preview
 	startWithin   = 2 * time.Second       // and for a replay
 	maxReplays    = 20                    // that run at once
+	maxOwnReplays = 2                     // of those a tenant's
 	defaultRate   = 100                   // deliveries a second
 	MaxReplayRate = 1000                  // deliveries a second
 )
@@ -85,9 +86,10 @@ type Replay struct {
 	RowsAt    *time.Time // up to which they were
 }
 
-// search returns what finds the request's deliveries.
+// search returns what finds the request's deliveries. What is not final has no
+// copy made of it.
 func (r *ReplayRequest) search(limit int) *search {
-	return &search{Filter: Filter{
+	return &search{finals: r.NewIDs, Filter: Filter{
 		States: r.States, Endpoint: r.Endpoint, Tenant: r.Tenant, Type: r.Type, Event: r.Event, From: r.From, Until: r.Until, Scope: r.Scope, Limit: limit,
 	}}
 }
@@ -116,7 +118,11 @@ func (l *Ledger) preview(ctx context.Context, r ReplayRequest, within time.Durat
 }
 
 const sqlStartReplay = `INSERT INTO posthorn.replays (id, request, tenant, total, total_more, created_by, rows_until)
-SELECT $1, $2, $3, $4, $5, $6, $8 WHERE (SELECT count(*) FROM posthorn.replays WHERE state = 'running') < $7`
+SELECT $1, $2, $3, $4, $5, $6, $8 WHERE (SELECT count(*) FROM posthorn.replays WHERE state = 'running') < $7
+  AND ($3::text IS NULL OR (SELECT count(*) FROM posthorn.replays WHERE state = 'running' AND tenant = $3) < $9)`
+
+// sqlLockReplays is taken while one begins: those that run are counted.
+const sqlLockReplays = `SELECT pg_advisory_xact_lock(hashtext('posthorn.replays'))`
 
 // missed returns before which row of the outbox events had no delivery to the
 // request's endpoint, because it was made later: its first delivery's, or the
@@ -164,9 +170,15 @@ func (l *Ledger) StartReplay(ctx context.Context, r ReplayRequest, actor Actor) 
 		if err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, sqlStartReplay, id, string(text), orNull(r.Scope), p.Total, p.More, actor.Name, maxReplays, until)
+		if _, err := tx.Exec(ctx, sqlLockReplays); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, sqlStartReplay, id, string(text), orNull(r.Scope), p.Total, p.More, actor.Name, maxReplays, until, maxOwnReplays)
 		if err != nil {
 			return err
+		}
+		if tag.RowsAffected() == 0 && r.Scope != "" {
+			return Refused("as many replays run already as may, %d of them of one tenant: wait, or cancel one", maxOwnReplays)
 		}
 		if tag.RowsAffected() == 0 {
 			return Refused("%d replays run already: wait, or cancel one", maxReplays)

@@ -7,19 +7,21 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/posthorn/posthorn/relay/internal/event"
 )
 
 // MissedRows are rows of the outbox that a replay came to.
 type MissedRows struct {
 	ID       uuid.UUID
 	Endpoint uuid.UUID
-	Records  []*Record // pending, of the rows that the endpoint wants
+	Records  []*Record // pending, of the rows that the endpoint wants, in the order of the rows
 	Skipped  int       // that could not be judged
 	At       time.Time // the last row's
 	Last     bool
 }
 
-const sqlLockRows = `SELECT listed AND state = 'running' FROM posthorn.replays WHERE id = $1 FOR UPDATE`
+const sqlLockRows = `SELECT listed AND state = 'running', done FROM posthorn.replays WHERE id = $1 FOR UPDATE`
 
 const sqlRowsReplayed = `UPDATE posthorn.replays SET rows_at = greatest(rows_at, $2), done = done + $3, skipped = skipped + $4, error = NULL,
   state = CASE WHEN $5 THEN 'done' ELSE state END, finished_at = CASE WHEN $5 THEN clock_timestamp() END WHERE id = $1`
@@ -27,6 +29,10 @@ const sqlRowsReplayed = `UPDATE posthorn.replays SET rows_at = greatest(rows_at,
 // StepRows makes deliveries of rows that have none, and records how far the
 // replay has come, in one transaction. It does nothing when the replay does not
 // run any more, and returns ErrFenced when another relay took over.
+//
+// A row does not say where it was in the stream. So that those of a key are sent
+// one after the other, the records' events get positions in the order of the
+// rows, before all of the stream.
 func (l *Ledger) StepRows(ctx context.Context, m *MissedRows) error {
 	fresh, err := l.fresh(ctx, m)
 	if err != nil {
@@ -34,8 +40,12 @@ func (l *Ledger) StepRows(ctx context.Context, m *MissedRows) error {
 	}
 	err = l.fenced(ctx, func(tx pgx.Tx) error {
 		var runs bool
-		if err := tx.QueryRow(ctx, sqlLockRows, m.ID).Scan(&runs); err != nil || !runs {
+		var done int64
+		if err := tx.QueryRow(ctx, sqlLockRows, m.ID).Scan(&runs, &done); err != nil || !runs {
 			return err
+		}
+		for i, r := range fresh {
+			r.Event.Position = event.Position{Index: done + int64(i)}
 		}
 		b := &pgx.Batch{}
 		l.queuePending(b, fresh)
@@ -57,15 +67,21 @@ func (l *Ledger) StepRows(ctx context.Context, m *MissedRows) error {
 const aroundFirst = time.Hour
 
 const sqlDeliveredAround = `SELECT event_id FROM posthorn.deliveries
-WHERE endpoint_id = $1 AND event_id = ANY($2) AND created_at >= $3 AND created_at < $3 + $4 * interval '1 microsecond'`
+WHERE endpoint_id = $1 AND event_id = ANY($2) AND created_at >= $3 AND created_at < $4::timestamptz + $5 * interval '1 microsecond'`
 
 // fresh returns the records of events that have no delivery to the endpoint yet.
 func (l *Ledger) fresh(ctx context.Context, m *MissedRows) ([]*Record, error) {
 	if len(m.Records) == 0 {
 		return nil, nil
 	}
+	// What was on its way when the replay began has become final since, and may
+	// have been committed at any time after its row was written.
+	first := m.Records[0].Event.CommittedAt
 	refs, events := make([]Ref, len(m.Records)), uuids{}
 	for i, r := range m.Records {
+		if at := r.Event.CommittedAt; at.Before(first) {
+			first = at
+		}
 		refs[i], events = Ref{ID: r.ID, CreatedAt: r.Event.CommittedAt}, events.with(r.Event.ID)
 	}
 	known, err := l.Known(ctx, refs) // what this replay made before, too
@@ -82,7 +98,7 @@ func (l *Ledger) fresh(ctx context.Context, m *MissedRows) ([]*Record, error) {
 			if err := s.use(ctx, blooms); err != nil {
 				return err
 			}
-			rows, err := s.tx.Query(ctx, sqlDeliveredAround, m.Endpoint, events, *r.RowsUntil, microseconds(aroundFirst))
+			rows, err := s.tx.Query(ctx, sqlDeliveredAround, m.Endpoint, events, first, *r.RowsUntil, microseconds(aroundFirst))
 			if err != nil {
 				return err
 			}

@@ -47,7 +47,18 @@ func TestRowsBeforeTheFirstDeliveryAreMadeOnce(t *testing.T) {
 			t.Errorf("due are %v", heads)
 		}
 	}
-	if r, err := l.Replay(t.Context(), replay.ID, ""); err != nil || r.State != ReplayRunning || r.Done != 4 || r.Skipped != 2 || r.RowsAt == nil {
+	then := &MissedRows{ID: replay.ID, Endpoint: endpointID, Records: []*Record{row(10)}, At: step.At}
+	if err := l.StepRows(t.Context(), then); err != nil {
+		t.Fatal(err)
+	}
+	places := texts(t, l.pool, `SELECT lsn || ' ' || index FROM posthorn.pending WHERE created_at < $1 ORDER BY created_at`, committed)
+	if want := []string{"0/0 2", "0/0 3", "0/0 4"}; !slices.Equal(places, want) {
+		t.Errorf("they stand at %v, not %v", places, want)
+	}
+	if heads := texts(t, l.pool, due, committed); !slices.Equal(heads, []string{early.ID.String()}) {
+		t.Errorf("due are %v", heads)
+	}
+	if r, err := l.Replay(t.Context(), replay.ID, ""); err != nil || r.State != ReplayRunning || r.Done != 5 || r.Skipped != 2 || r.RowsAt == nil {
 		t.Errorf("it stands at %+v, %v", r, err)
 	}
 	acquire(t, l.pool)
@@ -75,5 +86,28 @@ func TestOnlyAReplayOfOneEndpointLooksAtRows(t *testing.T) {
 		if started := l.start(t, r); started.RowsUntil != nil {
 			t.Errorf("%+v looks at rows until %s", r, started.RowsUntil)
 		}
+	}
+}
+
+func TestWhatWasOnItsWayIsNotMadeFromItsRow(t *testing.T) {
+	l := acquire(t, open(t))
+	l.sync(t, erp())
+	replay := l.start(t, ReplayRequest{States: []State{Delivered}, Endpoint: "erp"})
+	if l.step(t, stepOf(replay.ID, 10)) {
+		t.Error("there are deliveries")
+	}
+	sent := newRecord(1, Delivered) // after the replay began, of a commit long before
+	sent.Event.Position.LSN = 90    // flushed
+	if err := write(t, l, &positions{}, sent); err != nil {
+		t.Fatal(err)
+	}
+	same, other := newRecord(1, Pending), newRecord(2, Pending)
+	same.Event.CommittedAt = committed.Add(-time.Millisecond) // its row was written before its commit
+	step := &MissedRows{ID: replay.ID, Endpoint: endpointID, Records: []*Record{same, other}, At: committed}
+	if err := l.StepRows(t.Context(), step); err != nil {
+		t.Fatal(err)
+	}
+	if got := texts(t, l.pool, `SELECT id::text FROM posthorn.pending`); !slices.Equal(got, []string{other.ID.String()}) {
+		t.Errorf("made %v", got)
 	}
 }

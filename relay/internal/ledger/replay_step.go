@@ -62,6 +62,9 @@ func (l *Ledger) StepReplay(ctx context.Context, step ReplayStep) (more bool, er
 func (l *Ledger) nextOf(ctx context.Context, step ReplayStep, r *Replay, cursor Cursor) (*batch, error) {
 	q := r.Request.search(step.Most)
 	q.forwards, q.After = true, cursor
+	if r.Request.NewIDs { // its own copies stand among them soon
+		q.finishedBefore = r.CreatedAt
+	}
 	var found []Delivery
 	if err := l.searching(ctx, func(s *searcher) (err error) {
 		found, err = s.find(ctx, q)
@@ -97,15 +100,12 @@ func (l *Ledger) prepare(ctx context.Context, step ReplayStep, r *Replay, b *bat
 		b.skipped++
 		return 0, nil
 	}
-	if !d.State.Final() && !r.Request.NewIDs {
+	if !d.State.Final() {
 		b.due = b.due.with(d.ID)
 		b.touching[d.EndpointID] = true
 		return 0, nil
 	}
-	var f *finished
-	if d.State.Final() {
-		f, err = l.finished(ctx, d.CreatedAt, d.ID, step.Original)
-	}
+	f, err := l.finished(ctx, d.CreatedAt, d.ID, step.Original)
 	var refused *RefusedError
 	switch {
 	case err != nil:

@@ -241,10 +241,14 @@ func TestReplaysAreTheirTenantsOnlyAndBounded(t *testing.T) {
 	if r, err := l.Replay(t.Context(), mine.ID, "t1"); err != nil || r.Done != 2 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	for range maxReplays - 1 {
+	var refused *RefusedError
+	l.start(t, ReplayRequest{Endpoint: "erp", Scope: "t2"})
+	if _, err := l.StartReplay(t.Context(), ReplayRequest{Endpoint: "erp", Scope: "t2"}, Actor{}); !errors.As(err, &refused) {
+		t.Errorf("one too many of a tenant's: %v", err)
+	}
+	for range maxReplays - 2 {
 		l.start(t, ReplayRequest{Endpoint: "erp"})
 	}
-	var refused *RefusedError
 	if _, err := l.StartReplay(t.Context(), ReplayRequest{Endpoint: "erp"}, Actor{}); !errors.As(err, &refused) {
 		t.Errorf("one too many: %v", err)
 	}
@@ -309,5 +313,43 @@ func TestPreviewThatTakesTooLongSaysThatThereIsMore(t *testing.T) {
 	p, err := l.preview(t.Context(), ReplayRequest{Endpoint: "e1", States: []State{Delivered}}, 0)
 	if err != nil || !p.More || p.Total == 0 {
 		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+func TestReplayUnderNewIDsCopiesNoCopies(t *testing.T) {
+	l := acquire(t, open(t))
+	l.sync(t, erp())
+	var records []*Record
+	for i := range 40 { // of one commit time, so that ids alone order them
+		r := newRecord(i+1, Delivered)
+		r.Event.Position.LSN = 90 // flushed
+		records = append(records, r)
+	}
+	waiting := newRecord(50, Pending)
+	waiting.Wait = time.Hour
+	if err := write(t, l, &positions{}, append(records, waiting)...); err != nil {
+		t.Fatal(err)
+	}
+	request := ReplayRequest{States: []State{Pending, Delivered}, Endpoint: "erp", NewIDs: true}
+	if p, err := l.PreviewReplay(t.Context(), request); err != nil || p.Total != 40 {
+		t.Errorf("it is about %+v, %v", p, err)
+	}
+	replay := l.start(t, request)
+	for more := true; more; {
+		more = l.step(t, stepOf(replay.ID, 4))
+		page, err := l.Claim(t.Context(), Claim{Endpoint: endpointID, Rows: 100, Bytes: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sent []*Record // between the steps
+		for _, d := range page.Deliveries {
+			sent = append(sent, &Record{ID: d.ID, Endpoint: endpointID, Event: d.Event, State: Delivered, Stored: true, Attempts: 1, Status: 200})
+		}
+		if err := write(t, l, &positions{}, sent...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err := l.Replay(t.Context(), replay.ID, ""); err != nil || r.State != ReplayDone || r.Done != 40 || r.Skipped != 0 {
+		t.Errorf("in the end %+v, %v", r, err)
 	}
 }

@@ -19,6 +19,9 @@ type search struct {
 	forwards bool // the oldest event's first, those after After upwards
 	walk     int  // see walks
 
+	finals         bool      // only what is final
+	finishedBefore time.Time // and since before this; zero for whenever
+
 	endpoints []uuid.UUID // to which; nil for all
 	since     time.Time   // at or after which; zero for ever
 }
@@ -63,7 +66,17 @@ func (l *Ledger) searching(ctx context.Context, do func(*searcher) error) error 
 	})
 }
 
-const sqlScope = `SELECT id FROM posthorn.endpoints WHERE ($1 = '' OR name = $1 OR id::text = lower($1)) AND ($2 = '' OR tenant = $2)`
+const (
+	sqlMade = `EXISTS (SELECT FROM posthorn.definitions f WHERE f.id = e.id)`
+
+	// sqlNamed is for $1, a name or an id, and $2, whose scope it is looked for in.
+	// Where a tenant gave an endpoint the name that one of the configuration has, it
+	// is that of the configuration for everybody but the tenant.
+	sqlNamed = `($1 = '' OR e.id::text = lower($1) OR e.name = $1 AND ($2 <> '' OR NOT ` + sqlMade + ` OR NOT EXISTS (
+  SELECT FROM posthorn.endpoints o WHERE o.name = $1 AND o.state <> 'removed' AND NOT EXISTS (SELECT FROM posthorn.definitions f WHERE f.id = o.id))))`
+
+	sqlScope = `SELECT e.id FROM posthorn.endpoints e WHERE ` + sqlNamed + ` AND ($2 = '' OR e.tenant = $2)`
+)
 
 // find returns the deliveries that q is about.
 func (s *searcher) find(ctx context.Context, q *search) ([]Delivery, error) {
@@ -128,7 +141,7 @@ func (s *searcher) resolve(ctx context.Context, q *search) (none bool, err error
 func (q *search) states(of ...State) []string {
 	var wanted []string
 	for _, s := range of {
-		if len(q.States) == 0 || slices.Contains(q.States, s) {
+		if (len(q.States) == 0 || slices.Contains(q.States, s)) && (s.Final() || !q.finals) {
 			wanted = append(wanted, string(s))
 		}
 	}

@@ -64,8 +64,11 @@ func (s *searcher) final(ctx context.Context, q *search) ([]Delivery, error) {
 	return s.finals(ctx, how, q, t, q.Limit)
 }
 
-// inStates adds the states, if they are not all that are final.
+// inStates adds the states, if they are not all that are final, and since when.
 func (q *search) inStates(t *statement, states []string) {
+	if !q.finishedBefore.IsZero() {
+		t.where(`d.finished_at < %s`, q.finishedBefore)
+	}
 	switch len(states) {
 	case 1:
 		t.where(`d.state = %s`, states[0])

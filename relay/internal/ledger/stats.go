@@ -72,12 +72,13 @@ type Sample struct {
 const sqlSample = `INSERT INTO posthorn.stats (created_at, span, events, delivered, failed, attempts, failed_attempts, latency)
 SELECT now() - $1 * interval '1 microsecond', $2, $3, $4, $5, $6, $7, $8 WHERE EXISTS (SELECT FROM posthorn.relay WHERE slot = $9 AND epoch = $10)`
 
-// sqlSampleEndpoints takes an endpoint by its id where the counters name that.
+// sqlSampleEndpoints takes an endpoint by its id where the counters name that:
+// a name is one of the configuration's, whatever endpoints of the API have it too.
 const sqlSampleEndpoints = `WITH u AS (
   SELECT * FROM unnest($3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) AS u(name, id, delivered, failed, attempts, failed_attempts)
 ), found AS (
   SELECT e.id AS endpoint_id, u.* FROM u JOIN posthorn.endpoints e ON e.id = u.id UNION ALL
-  SELECT e.id, u.* FROM u JOIN posthorn.endpoints e ON e.name = u.name AND e.state <> 'removed' WHERE u.id IS NULL
+  SELECT e.id, u.* FROM u JOIN posthorn.endpoints e ON e.name = u.name AND e.state <> 'removed' WHERE u.id IS NULL AND NOT ` + sqlMade + `
 )
 INSERT INTO posthorn.stats (created_at, span, endpoint_id, events, delivered, failed, attempts, failed_attempts)
 SELECT DISTINCT ON (name) now() - $1 * interval '1 microsecond', $2, endpoint_id, 0, delivered, failed, attempts, failed_attempts
@@ -229,7 +230,7 @@ const sqlPendingNow = `WITH RECURSIVE lanes AS (
   SELECT (SELECT p.endpoint_id FROM posthorn.pending p WHERE p.endpoint_id > l.endpoint_id ORDER BY p.endpoint_id LIMIT 1) FROM lanes l WHERE l.endpoint_id IS NOT NULL
 ), wanted AS (
   SELECT l.endpoint_id FROM lanes l WHERE l.endpoint_id IS NOT NULL
-    AND ($1 = '' AND $2 = '' OR EXISTS (SELECT FROM posthorn.endpoints e WHERE e.id = l.endpoint_id AND ($1 = '' OR e.name = $1 OR e.id::text = lower($1)) AND ($2 = '' OR e.tenant = $2)))
+    AND ($1 = '' AND $2 = '' OR EXISTS (SELECT FROM posthorn.endpoints e WHERE e.id = l.endpoint_id AND ` + sqlNamed + ` AND ($2 = '' OR e.tenant = $2)))
 )
 SELECT (SELECT count(*) FROM (SELECT FROM wanted w CROSS JOIN LATERAL (SELECT FROM posthorn.pending p WHERE p.endpoint_id = w.endpoint_id LIMIT $3) p LIMIT $3) counted),
   (SELECT min(p.created_at) FROM wanted w CROSS JOIN LATERAL (SELECT p.created_at FROM posthorn.pending p WHERE p.endpoint_id = w.endpoint_id ORDER BY p.created_at LIMIT 1) p)`

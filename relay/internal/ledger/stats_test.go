@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 )
 
 func TestQuantileIsWithinItsBucket(t *testing.T) {
@@ -121,6 +122,29 @@ func TestSeriesAddUpTheSpansOfTheirSteps(t *testing.T) {
 	total, err := l.Total(t.Context(), StatsQuery{From: until.Add(-time.Hour), Until: until.Add(time.Minute), Step: SpanShort})
 	if err != nil || total.Delivered != 27 || total.Latency[0] != 20 || total.Latency[4] != 10 {
 		t.Errorf("in total %+v, %v", total, err)
+	}
+}
+
+func TestANameIsTheConfiguredEndpointsWhateverTenantsCallTheirs(t *testing.T) {
+	l := acquire(t, open(t))
+	l.sync(t, erp())
+	planted := uuid.UUID{} // sorts before all
+	planted[15] = 1
+	if _, err := l.redefine(t.Context(), planted, true, Redefined{Name: "erp", Tenant: "t9", Enabled: true}); err != nil {
+		t.Fatal(err)
+	}
+	l.sample(t, Sample{Span: SpanMiddle, Endpoints: map[string]Count{"erp": {Delivered: 7}, planted.String(): {Delivered: 1}}}, 5*time.Second)
+	for _, tt := range []struct {
+		endpoint, scope string
+		want            int64
+	}{{"erp", "", 7}, {"erp", "t9", 1}, {planted.String(), "", 1}, {erp().ID.String(), "", 7}} {
+		total, err := l.Total(t.Context(), StatsQuery{Endpoint: tt.endpoint, Scope: tt.scope, From: time.Now().Add(-time.Hour), Until: time.Now(), Step: SpanMiddle})
+		if err != nil || total.Delivered != tt.want {
+			t.Errorf("of %q for %q %d were delivered, want %d; %v", tt.endpoint, tt.scope, total.Delivered, tt.want, err)
+		}
+	}
+	if turned := l.pause(t, ""); turned.ID != erp().ID {
+		t.Errorf("%s was paused", turned.ID)
 	}
 }
 

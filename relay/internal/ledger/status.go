@@ -61,12 +61,13 @@ const sqlStatuses = `SELECT e.id, e.name, coalesce(e.tenant, ''), e.url, e.state
   (SELECT p.created_at FROM posthorn.pending p WHERE p.endpoint_id = e.id ORDER BY p.created_at LIMIT 1),
   (SELECT p.due_at FROM posthorn.pending p WHERE p.endpoint_id = e.id AND p.state = 'pending' AND p.due_at < 'infinity' ORDER BY p.due_at LIMIT 1),
   CASE WHEN EXISTS (SELECT FROM posthorn.definitions f WHERE f.id = e.id) THEN '` + OfAPI + `' ELSE '` + OfConfiguration + `' END
-FROM posthorn.endpoints e WHERE $1 OR e.state <> 'removed' ORDER BY e.name, e.id`
+FROM posthorn.endpoints e WHERE ($1 OR e.state <> 'removed') AND ($3 = '' OR e.tenant = $3) ORDER BY e.name, e.id`
 
 // Endpoints returns the endpoints that stand in the ledger, by name, with what
-// they have pending; those that were removed too if removed is true.
-func (l *Ledger) Endpoints(ctx context.Context, removed bool) ([]EndpointStatus, error) {
-	rows, err := l.pool.Query(ctx, sqlStatuses, removed, pendingCounted)
+// they have pending: of a tenant only, unless that is "", and those that were
+// removed too if removed is true.
+func (l *Ledger) Endpoints(ctx context.Context, tenant string, removed bool) ([]EndpointStatus, error) {
+	rows, err := l.pool.Query(ctx, sqlStatuses, removed, pendingCounted, tenant)
 	if err != nil {
 		return nil, fmt.Errorf("list endpoints: %w", err)
 	}
@@ -84,12 +85,12 @@ func scanStatus(row pgx.CollectableRow) (s EndpointStatus, err error) {
 	return s, err
 }
 
-const sqlStatus = `SELECT * FROM (` + sqlStatuses + `) AS s WHERE s.id = $3`
+const sqlStatus = `SELECT * FROM (` + sqlStatuses + `) AS s WHERE s.id = $4`
 
 // EndpointStatus returns one endpoint of those that stand in the ledger, or
 // ErrUnknownEndpoint.
 func (l *Ledger) EndpointStatus(ctx context.Context, id uuid.UUID) (*EndpointStatus, error) {
-	rows, err := l.pool.Query(ctx, sqlStatus, true, pendingCounted, id)
+	rows, err := l.pool.Query(ctx, sqlStatus, true, pendingCounted, "", id)
 	if err != nil {
 		return nil, fmt.Errorf("read endpoint %s: %w", id, err)
 	}

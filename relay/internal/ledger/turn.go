@@ -47,9 +47,10 @@ type turn struct {
 	actor  Actor
 }
 
-// sqlFind prefers the name: an endpoint may be named like the id of another.
-const sqlFind = `SELECT id, name, coalesce(tenant, ''), state, state_by, coalesce(reason, ''), state_at FROM posthorn.endpoints
-WHERE (name = $1 OR id::text = lower($1)) AND ($2 = '' OR tenant = $2) AND state <> 'removed' ORDER BY name = $1 DESC, id LIMIT 1 FOR UPDATE`
+// sqlFind prefers the name: an endpoint may be named like the id of another. Of
+// those with the name it prefers the configuration's.
+const sqlFind = `SELECT id, name, coalesce(tenant, ''), state, state_by, coalesce(reason, ''), state_at FROM posthorn.endpoints e
+WHERE (name = $1 OR id::text = lower($1)) AND ($2 = '' OR tenant = $2) AND state <> 'removed' ORDER BY name = $1 DESC, ` + sqlMade + `, id LIMIT 1 FOR UPDATE`
 
 // lockEndpoint returns the endpoint of this name or id, which nobody else
 // turns before tx ends, or ErrUnknownEndpoint: so is for a tenant, unless it

@@ -145,9 +145,12 @@ func TestEndpointsCountWhatIsPending(t *testing.T) {
 	if err := l.SetHealth(t.Context(), endpointID, Health{State: Paused, Failing: true, Failures: 5, FailingFor: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
-	list, err := l.Endpoints(t.Context(), false)
+	list, err := l.Endpoints(t.Context(), "", false)
 	if err != nil || len(list) != 2 {
 		t.Fatalf("got %+v, %v", list, err)
+	}
+	if own, err := l.Endpoints(t.Context(), "t1", true); err != nil || len(own) != 1 || own[0].ID != endpointID || own[0].Pending != 2 {
+		t.Errorf("the tenant's: %+v, %v", own, err)
 	}
 	want := []EndpointStatus{
 		{ID: idle.ID, Name: "a", URL: "https://a.example", State: Enabled, By: "configuration", Origin: OfConfiguration},
@@ -166,7 +169,7 @@ func TestEndpointsCountWhatIsPending(t *testing.T) {
 	if i := list[0]; i.OldestPending != nil || i.NextDue != nil || i.FailingSince != nil || i.Held() || !e.Held() {
 		t.Errorf("%+v", i)
 	}
-	if list, err = l.Endpoints(t.Context(), true); err != nil || len(list) != 3 || list[2].State != Removed || list[2].Held() {
+	if list, err = l.Endpoints(t.Context(), "", true); err != nil || len(list) != 3 || list[2].State != Removed || list[2].Held() {
 		t.Errorf("with the removed one: %+v, %v", list, err)
 	}
 }

@@ -138,6 +138,10 @@ func (r *Router) push(i item) {
 		r.routeNew(r.direct, i)
 		return
 	}
+	if last := len(r.queue) - 1; i.changed && last >= 0 && r.queue[last].changed {
+		r.queue[last].revision = max(r.queue[last].revision, i.revision)
+		return
+	}
 	r.queue = append(r.queue, i)
 	if len(r.queue) == 1 {
 		select {

@@ -44,8 +44,8 @@ const (
 	recentIDs   = 64 << 20
 )
 
-// Recent goes through the outbox rows of some time. Use Source.Recent, then
-// Next, from one goroutine.
+// Recent goes through the outbox rows of some time. Use Source.Recent or
+// Source.Between, then Next, from one goroutine.
 type Recent struct {
 	Total int  // how many rows there are to go through
 	More  bool // there are more rows of the time asked for, beyond the limit
@@ -53,9 +53,10 @@ type Recent struct {
 	rows *rowReader
 	ids  []string // of the rows that were not read yet
 	page int      // how many of them are asked for next
+	next *between // nil when there are no more to list
 }
 
-const sqlRecent = `SELECT %s::text FROM %s WHERE %s >= now() - $1 * interval '1 microsecond' ORDER BY %[3]s DESC, %[4]s DESC LIMIT $2`
+const sqlRecent = `SELECT o.%[1]s::text FROM %[2]s o WHERE o.%[3]s >= now() - $1 * interval '1 microsecond' ORDER BY o.%[3]s DESC, o.%[1]s DESC LIMIT $2`
 
 // Recent finds the rows that are younger than age, at most limit of them, the
 // newest. It reads their ids only, which are all that is held in memory beside
@@ -68,32 +69,15 @@ func (s *Source) Recent(ctx context.Context, age time.Duration, limit int) (*Rec
 	if r.columns.CreatedAt == "" {
 		return nil, fmt.Errorf("table %s has no created_at: mend source.columns", s.Table)
 	}
-	return r.find(ctx, sqlRecent, limit, age.Microseconds())
+	return r.newest(ctx, age, limit)
 }
 
-// sqlBetween reads the oldest ones first.
-const sqlBetween = `SELECT %s::text FROM %s WHERE %s >= $1 AND %[3]s < $3 ORDER BY %[3]s, %[4]s LIMIT $2`
-
-// Between finds the outbox rows that were written at from or later and before
-// until, at most limit of them, the oldest; Next returns these in their order. A
-// zero from is the beginning. A table without created_at has none.
-func (s *Source) Between(ctx context.Context, from, until time.Time, limit int) (*Recent, error) {
-	r, err := s.newRowReader(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if r.columns.CreatedAt == "" {
-		return &Recent{rows: r}, nil
-	}
-	return r.find(ctx, sqlBetween, limit, from, until)
-}
-
-// find reads the ids of rows by a statement whose second argument is the limit.
-func (r *rowReader) find(ctx context.Context, sql string, limit int, first any, more ...any) (*Recent, error) {
+// newest reads the ids of the newest rows.
+func (r *rowReader) newest(ctx context.Context, age time.Duration, limit int) (*Recent, error) {
 	id, created := pgx.Identifier{r.columns.ID}.Sanitize(), pgx.Identifier{r.columns.CreatedAt}.Sanitize()
 	found := &Recent{rows: r, page: recentRows}
 	err := r.source.readOnly(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, fmt.Sprintf(sql, id, r.source.Table.SQL(), created, id), append([]any{first, int64(limit) + 1}, more...)...)
+		rows, err := tx.Query(ctx, fmt.Sprintf(sqlRecent, id, r.source.Table.SQL(), created), age.Microseconds(), int64(limit)+1)
 		if err != nil {
 			return err
 		}
@@ -116,11 +100,84 @@ func (r *rowReader) find(ctx context.Context, sql string, limit int, first any, 
 	return found, nil
 }
 
-// Next returns the next events, those of the newest rows first: at most 256,
+// sqlBetween is completed with the columns id and created_at, the table, and
+// those columns' types. Without $2 it begins with the first rows of a time, else
+// after the row of that time and id.
+const sqlBetween = `SELECT o.%[1]s::text, o.%[2]s::text FROM %[3]s o WHERE o.%[2]s >= $1::text::%[5]s AND o.%[2]s < $3::text::%[5]s
+  AND ($2::text IS NULL OR (o.%[2]s, o.%[1]s) > ($1::text::%[5]s, $2::text::%[4]s)) ORDER BY o.%[2]s, o.%[1]s LIMIT $4`
+
+// between is where Next lists the next ids.
+type between struct {
+	from, until string
+	after       *string // the id of the last row, of the time from; nil at first
+	atOnce      int
+}
+
+// Between goes through the outbox rows that were written at from or later and
+// before until, the oldest first. A zero from is the beginning. It reads the ids
+// of at most atOnce rows at once, and reads none before Next. A table without
+// created_at has none.
+func (s *Source) Between(ctx context.Context, from, until time.Time, atOnce int) (*Recent, error) {
+	r, err := s.newRowReader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := &Recent{rows: r, page: recentRows}
+	if r.columns.CreatedAt != "" {
+		const layout = "2006-01-02 15:04:05.999999+00" // a column without time zone takes no notice of it
+		found.next = &between{from: from.UTC().Format(layout), until: until.UTC().Format(layout), atOnce: atOnce}
+	}
+	return found, nil
+}
+
+// list reads the next ids, if there are any.
+func (r *Recent) list(ctx context.Context) error {
+	b, columns, table := r.next, &r.rows.columns, r.rows.source.Table
+	if b == nil {
+		return nil
+	}
+	id, created := pgx.Identifier{columns.ID}.Sanitize(), pgx.Identifier{columns.CreatedAt}.Sanitize()
+	sql := fmt.Sprintf(sqlBetween, id, created, table.SQL(), r.rows.idType, r.rows.createdType)
+	var ids []string
+	next, bytes := *b, 0
+	err := r.rows.source.readOnly(ctx, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, sql, b.from, b.after, b.until, b.atOnce)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for bytes < recentIDs && rows.Next() {
+			var text string
+			if err := rows.Scan(&text, &next.from); err != nil {
+				return err
+			}
+			next.after, ids, bytes = &text, append(ids, text), bytes+len(text)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return fmt.Errorf("look for rows in %s: %w", table, err)
+	}
+	r.ids, r.next = ids, nil
+	if len(ids) == b.atOnce || bytes >= recentIDs {
+		r.next = &next
+	}
+	return nil
+}
+
+// Next returns the next events, in the order of the rows: at most 256,
 // and hardly more than 4 MiB unless one alone is larger. None are left when it
 // returns none. Rows that were deleted meanwhile are left out.
 func (r *Recent) Next(ctx context.Context) ([]*event.Event, error) {
-	for len(r.ids) > 0 {
+	for {
+		if len(r.ids) == 0 {
+			if err := r.list(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if len(r.ids) == 0 {
+			return nil, nil
+		}
 		asked := min(r.page, len(r.ids))
 		var page []*event.Event
 		var bytes int64
@@ -146,7 +203,6 @@ func (r *Recent) Next(ctx context.Context) ([]*event.Event, error) {
 			return page, nil
 		}
 	}
-	return nil, nil
 }
 
 // rowReader reads rows by their ids and makes events of them, by the code that
@@ -156,6 +212,8 @@ type rowReader struct {
 	columns Columns
 	mapping mapping
 	sql     string
+
+	idType, createdType string
 }
 
 // sqlTypes reads the types of columns.
@@ -170,13 +228,16 @@ func (s *Source) newRowReader(ctx context.Context) (*rowReader, error) {
 		return nil, err
 	}
 	r := &rowReader{source: s, columns: columns}
-	var idType, name, typeName string
+	var name, typeName string
 	var oid uint32
-	rows, err := s.Pool.Query(ctx, sqlTypes, s.Table.SQL(), []string{columns.ID, columns.Payload})
+	rows, err := s.Pool.Query(ctx, sqlTypes, s.Table.SQL(), []string{columns.ID, columns.Payload, columns.CreatedAt})
 	if err == nil {
 		_, err = pgx.ForEachRow(rows, []any{&name, &oid, &typeName}, func() error {
 			if name == columns.ID {
-				idType = typeName
+				r.idType = typeName
+			}
+			if name == columns.CreatedAt {
+				r.createdType = typeName
 			}
 			if name == columns.Payload {
 				r.mapping.checked = oid == oidJSON || oid == oidJSONB
@@ -187,8 +248,8 @@ func (s *Source) newRowReader(ctx context.Context) (*rowReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read columns of %s: %w", s.Table, err)
 	}
-	if idType == "character" { // which is of one character where it is cast to
-		idType = "bpchar"
+	if r.idType == "character" { // which is of one character where it is cast to
+		r.idType = "bpchar"
 	}
 	var list []string
 	place := func(column string) int {
@@ -201,7 +262,7 @@ func (s *Source) newRowReader(ctx context.Context) (*rowReader, error) {
 	m := &r.mapping
 	m.id, m.typ, m.tenant, m.key = place(columns.ID), place(columns.Type), place(columns.Tenant), place(columns.Key)
 	m.payload, m.headers, m.createdAt = place(columns.Payload), place(columns.Headers), place(columns.CreatedAt)
-	r.sql = fmt.Sprintf(sqlRows, strings.Join(list, ", "), idType, s.Table.SQL(), pgx.Identifier{columns.ID}.Sanitize())
+	r.sql = fmt.Sprintf(sqlRows, strings.Join(list, ", "), r.idType, s.Table.SQL(), pgx.Identifier{columns.ID}.Sanitize())
 	return r, nil
 }
 

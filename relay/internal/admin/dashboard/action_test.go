@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -113,11 +114,37 @@ func TestReplayDoesWhatItsPreviewCounted(t *testing.T) {
 	if got := b.control.replay; got.Tenant != "acme" || got.Rate != 25 || !got.NewIDs || len(got.States) != 2 || got.Until.IsZero() {
 		t.Errorf("the replay asks for %+v", got)
 	}
-	b.post("/replays/preview", url.Values{"rate": {"fast"}}, http.StatusConflict)
 	id := b.control.replays[0].ID.String()
 	b.part("/replays/"+id, http.StatusOK).has("61 %", "731 of 1,204 done", "Cancel")
 	b.moved("/replays/"+id+"/cancel", nil, "/replays/"+id+"?done=cancelled")
 	b.get("/replays/"+uuid.NewString(), http.StatusNotFound)
+}
+
+func TestReplaysAreWithinTheBoundsOfTheAPIs(t *testing.T) {
+	b := newBrowser(t, "admin")
+	for name, test := range map[string]struct {
+		change url.Values
+		want   string
+	}{
+		"of no state":         {url.Values{"state": nil}, "at least one of the states"},
+		"of what is sent now": {url.Values{"state": {"failed", "sending"}}, "that are final"},
+		"of all there is":     {url.Values{"endpoint": nil}, "all that there is"},
+		"until a time only":   {url.Values{"endpoint": nil, "until": {"2026-11-01T10:00"}}, "all that there is"},
+		"backwards":           {url.Values{"from": {"2026-11-02T10:00"}, "until": {"2026-11-01T10:00"}}, "from the earlier one"},
+		"too fast":            {url.Values{"rate": {"1001"}}, "1 to 1000"},
+		"at no rate":          {url.Values{"rate": {"0"}}, "1 to 1000"},
+		"at a rate in words":  {url.Values{"rate": {"fast"}}, "1 to 1000"},
+	} {
+		form := url.Values{"state": {"failed"}, "endpoint": {"acme-erp"}, "rate": {"1000"}}
+		maps.Copy(form, test.change)
+		for _, path := range []string{"/replays/preview", "/replays/new"} {
+			b.post(path, form, http.StatusConflict).has(test.want)
+		}
+		if b.control.replay.Endpoint != "" || len(b.control.asked) > 0 {
+			t.Errorf("a replay %s is asked for", name)
+		}
+	}
+	b.post("/replays/preview", url.Values{"state": {"failed"}, "within": {"1h"}, "rate": {"1000"}}, http.StatusOK)
 }
 
 func TestPagesThatWaitForAnEndLoadAgainOnceItCame(t *testing.T) {
@@ -149,9 +176,41 @@ func TestListsHeedTheirFilters(t *testing.T) {
 	}
 	b.get("/deliveries?event=nonsense", http.StatusOK).has("The event's id is a UUID.", "Nothing matches.")
 	b.get("/deliveries?from=yesterday", http.StatusOK).has("in UTC")
-	b.get("/deliveries?type=a%00b", http.StatusOK).has("Filters are one line of text.")
+	b.get("/deliveries?type=a%01b", http.StatusOK).has("Filters are one line of text.")
 	if len(b.control.filters) != 1 {
 		t.Error("a filter that makes no sense was looked for")
+	}
+}
+
+func TestAuditIsFoundByWhoWhatWhenAndWhose(t *testing.T) {
+	const query = "actor=web%3Aops&action=endpoint.pause&from=2026-11-01T10%3A00&subject=7&tenant=acme&until=2026-11-02T10%3A00"
+	b := newBrowser(t, "admin")
+	b.control.entries = slices.Repeat([]ledger.AuditEntry{{ID: 7, Action: "endpoint.pause"}}, pageSize+1)
+	p := b.get("/audit?"+query, http.StatusOK)
+	at := time.Date(2026, 11, 1, 10, 0, 0, 0, time.UTC)
+	want := ledger.AuditFilter{Actor: "web:ops", Action: "endpoint.pause", Subject: "7", Tenant: "acme", From: at, Until: at.AddDate(0, 0, 1), Limit: pageSize + 1}
+	if got := b.control.audits[0]; got != want {
+		t.Errorf("the audit is asked for %+v, want %+v", got, want)
+	}
+	for id, value := range map[string]string{"audit-tenant": "acme", "audit-from": "2026-11-01T10:00", "audit-until": "2026-11-02T10:00"} {
+		if got := attr(p.id(id), "value"); got != value {
+			t.Errorf("%s has %q, want %q", id, got, value)
+		}
+	}
+	for _, n := range p.all(func(n *html.Node) bool { return attr(n, "rel") == "next" }) {
+		next, _ := url.Parse(attr(n, "href"))
+		if v := next.Query(); v.Get("before") != "7" || v.Get("tenant") != "acme" || v.Get("from") != "2026-11-01T10:00" || v.Get("until") != "2026-11-02T10:00" {
+			t.Errorf("the next page is %s", next)
+		}
+	}
+	b.get("/audit?from=yesterday", http.StatusOK).has("in UTC", "Nothing matches.")
+	b.get("/audit?from=2026-11-02T10:00&until=2026-11-01T10:00", http.StatusOK).has("from the earlier one until the later one")
+	if len(b.control.audits) != 1 {
+		t.Error("a filter that makes no sense was looked for")
+	}
+	b = newBrowser(t, "portal")
+	if p := b.get("/audit?tenant=globex", http.StatusOK); p.id("audit-tenant") != nil || b.control.audits[0].Tenant != "" {
+		t.Error("a tenant's caller can ask for another tenant's")
 	}
 }
 
@@ -246,13 +305,13 @@ func (c *changingControl) List(context.Context, *admin.Caller, ledger.Filter) ([
 }
 
 func TestCurlCommandIsOneCommandWhateverIsInIt(t *testing.T) {
-	body := "it's $(touch /tmp/x) `id` \\ \"quoted\"\n"
+	body := "@/etc/passwd it's $(touch /tmp/x) `id` \\ \"quoted\"\n"
 	command := curlOf(&ledger.Request{Method: "POST", Headers: [][2]string{{"X-A", "'; rm -rf /"}}}, "https://a.example/?q='", []byte(body))
 	out, err := exec.Command("sh", "-c", `curl() { for word in "$@"; do printf '%s\0' "$word"; done; }; `+command).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"--request", "POST", "https://a.example/?q='", "--header", "X-A: '; rm -rf /", "--data-binary", body, ""}
+	want := []string{"--globoff", "--request", "POST", "https://a.example/?q='", "--header", "X-A: '; rm -rf /", "--data-raw", body, ""}
 	if got := strings.Split(string(out), "\x00"); !slices.Equal(got, want) {
 		t.Errorf("the shell reads %q, want %q", got, want)
 	}
@@ -269,7 +328,7 @@ func TestVerifyingSaysWhatTheProductsSign(t *testing.T) {
 		`{"signatures":[{"scheme":"standard-webhooks","prefix":"svix"}]}`: {"svix-signature", "standardwebhooks"},
 		`{}`: {"webhook-signature"},
 	} {
-		v := verifyingOf([]byte(effective), true)
+		v := verifyingOf([]byte(effective), true, "")
 		if v == nil {
 			t.Fatalf("%s: nothing", effective)
 		}
@@ -280,7 +339,10 @@ func TestVerifyingSaysWhatTheProductsSign(t *testing.T) {
 			}
 		}
 	}
-	if v := verifyingOf([]byte(`{"signatures":[]}`), true); v != nil {
+	if v := verifyingOf([]byte(`{"signatures":[{"scheme":"standard-webhooks","prefix":"svix"}]}`), true, "whpk_x"); v.Header != "svix-signature" || !strings.Contains(v.What, "Ed25519") || !strings.Contains(v.Node, `headers["svix-timestamp"]`) {
+		t.Errorf("by a public key requests are verified by %+v", v)
+	}
+	if v := verifyingOf([]byte(`{"signatures":[]}`), true, ""); v != nil {
 		t.Errorf("unsigned requests are verified by %+v", v)
 	}
 }

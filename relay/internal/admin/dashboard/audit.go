@@ -15,7 +15,11 @@ type auditBody struct {
 	Actor   string
 	Action  string
 	Subject string
+	Tenant  string // of what it was done to
+	From    string // as datetime-local, in UTC
+	Until   string
 	Actions []string
+	Problem string // what of the filter makes no sense
 	Next    string
 }
 
@@ -49,9 +53,18 @@ var auditActions = []string{
 func (d *Dashboard) audit(q *request) (*answer, error) {
 	v := q.URL.Query()
 	text := func(name string) string { return cut(maxFilter, strings.TrimSpace(v.Get(name))) }
-	b := &auditBody{Actor: text("actor"), Action: text("action"), Subject: text("subject"), Actions: auditActions}
+	b := &auditBody{Actor: text("actor"), Action: text("action"), Subject: text("subject"), From: text("from"), Until: text("until"), Actions: auditActions}
+	if !q.portal() {
+		b.Tenant = text("tenant")
+	}
+	a := &answer{page: "audit", title: "Audit", section: "audit", body: b}
+	f := ledger.AuditFilter{Actor: b.Actor, Action: b.Action, Subject: b.Subject, Tenant: b.Tenant, Limit: pageSize + 1}
+	if b.Problem = readTimes(b.From, b.Until, &f.From, &f.Until); b.Problem != "" {
+		return a, nil
+	}
 	before, _ := strconv.ParseInt(v.Get("before"), 10, 64)
-	list, err := d.Control.Audit(q.Context(), q.who, ledger.AuditFilter{Actor: b.Actor, Action: b.Action, Subject: b.Subject, Before: max(0, before), Limit: pageSize + 1})
+	f.Before = max(0, before)
+	list, err := d.Control.Audit(q.Context(), q.who, f)
 	if err != nil {
 		return nil, err
 	}
@@ -61,14 +74,14 @@ func (d *Dashboard) audit(q *request) (*answer, error) {
 	}
 	if more {
 		next := url.Values{"before": {strconv.FormatInt(b.Rows[pageSize-1].ID, 10)}}
-		for _, p := range []pair{{"actor", b.Actor}, {"action", b.Action}, {"subject", b.Subject}} {
+		for _, p := range []pair{{"actor", b.Actor}, {"action", b.Action}, {"subject", b.Subject}, {"tenant", b.Tenant}, {"from", b.From}, {"until", b.Until}} {
 			if p.Value != "" {
 				next.Set(p.Name, p.Value)
 			}
 		}
 		b.Next = Base + "/audit?" + next.Encode()
 	}
-	return &answer{page: "audit", title: "Audit", section: "audit", body: b}, nil
+	return a, nil
 }
 
 // settingsBody is the configuration in effect.

@@ -15,6 +15,7 @@ import (
 // control holds that, the pages only leave out what would be refused.
 type control interface {
 	Endpoints(ctx context.Context, who *admin.Caller, removed bool) ([]ledger.EndpointStatus, error)
+	EndpointNames(ctx context.Context, who *admin.Caller) ([]ledger.Endpoint, error)
 	Endpoint(ctx context.Context, who *admin.Caller, name string) (*admin.EndpointDetail, error)
 	CreateEndpoint(ctx context.Context, who *admin.Caller, document json.RawMessage) (*admin.NewSecret, error)
 	EditEndpoint(ctx context.Context, who *admin.Caller, name string, patch json.RawMessage, revision int64) (*admin.EndpointDetail, error)
@@ -38,4 +39,5 @@ type control interface {
 	Stats(ctx context.Context, who *admin.Caller, q ledger.StatsQuery) (*admin.Stats, error)
 	Audit(ctx context.Context, who *admin.Caller, f ledger.AuditFilter) ([]ledger.AuditEntry, error)
 	Catalogue() []admin.EventType
+	Once(ctx context.Context, who *admin.Caller, r admin.OnceRequest, do func(context.Context) ([]byte, error)) ([]byte, error)
 }

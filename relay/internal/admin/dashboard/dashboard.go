@@ -7,7 +7,11 @@ import (
 	"cmp"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/posthorn/posthorn/relay/internal/admin"
 )
@@ -18,7 +22,7 @@ const Base = "/admin/webhooks"
 // access lets those who are known in; *admin.Access is one.
 type access interface {
 	Page(next admin.PageFunc) http.Handler
-	SlowPage(within time.Duration, atOnce int, next admin.PageFunc) http.Handler
+	SlowPage(within time.Duration, atOnce, ofTenant int, next admin.PageFunc) http.Handler
 }
 
 // Options say what the pages are about, and for whom.
@@ -37,7 +41,9 @@ type Options struct {
 // Bounds of what the pages take on, beside those of Access.
 const (
 	maxTests  = 4               // tests at once; more are refused
+	ownTests  = 1               // of those a tenant's
 	maxLive   = 8               // live pages at once; more are refused
+	ownLive   = 2               // of those a tenant's
 	maxText   = 64 << 10        // bytes of a payload or body that are shown
 	maxFilter = 256             // characters of a filter's text
 	pageSize  = 50              // rows
@@ -101,7 +107,7 @@ func (d *Dashboard) routes() {
 	d.page("GET /deliveries", admin.Viewer, everybody, d.listDeliveries)
 	d.page("GET /deliveries/{id}", admin.Viewer, everybody, d.showDelivery)
 	d.page("POST /deliveries/{id}/retry", admin.Operator, everybody, d.retryDelivery)
-	d.mux.Handle("GET "+Base+"/deliveries/live", d.Access.SlowPage(liveFor, maxLive, d.liveDeliveries))
+	d.mux.Handle("GET "+Base+"/deliveries/live", d.Access.SlowPage(liveFor, maxLive, ownLive, d.liveDeliveries))
 
 	d.page("GET /failed", admin.Viewer, everybody, d.failed)
 	d.page("POST /failed/preview", admin.Operator, everybody, d.previewRetry)
@@ -135,6 +141,20 @@ type request struct {
 // partial reports whether htmx asks for a part of a page.
 func (q *request) partial() bool { return q.Header.Get("HX-Request") == "true" }
 
+// readable reports whether all texts of the request are such as the database
+// keeps: others are neither looked for nor written.
+func (q *request) readable() bool {
+	bad := func(text string) bool { return strings.ContainsRune(text, 0) || !utf8.ValidString(text) }
+	for _, v := range []url.Values{q.URL.Query(), q.PostForm} {
+		for _, texts := range v {
+			if slices.ContainsFunc(texts, bad) {
+				return false
+			}
+		}
+	}
+	return !bad(q.URL.Path)
+}
+
 // operator reports whether the caller may change things and see payloads.
 func (q *request) operator() bool { return q.who.Role >= admin.Operator }
 
@@ -149,7 +169,7 @@ func (d *Dashboard) page(pattern string, role admin.Role, to audience, do func(*
 
 // slow adds a page of operators that may take so long.
 func (d *Dashboard) slow(pattern string, within time.Duration, do func(*request) (*answer, error)) {
-	d.mux.Handle(under(pattern), d.Access.SlowPage(within, maxTests, d.serve(admin.Operator, everybody, do)))
+	d.mux.Handle(under(pattern), d.Access.SlowPage(within, maxTests, ownTests, d.serve(admin.Operator, everybody, do)))
 }
 
 func (d *Dashboard) serve(role admin.Role, to audience, do func(*request) (*answer, error)) admin.PageFunc {
@@ -164,6 +184,8 @@ func (d *Dashboard) serve(role admin.Role, to audience, do func(*request) (*answ
 			err = errNoPage // as if there were none: it is not theirs to know
 		case q.who.Role < role:
 			err = errRole
+		case !q.readable():
+			err = errText
 		default:
 			a, err = do(q)
 		}

@@ -1,6 +1,8 @@
 package dashboard
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +15,7 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/posthorn/posthorn/relay/internal/admin"
+	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
 
 const settingsYAML = `database:
@@ -187,4 +190,34 @@ func attr(n *html.Node, name string) string {
 
 func hasAttr(n *html.Node, name string) bool {
 	return slices.ContainsFunc(n.Attr, func(a html.Attribute) bool { return a.Key == name })
+}
+
+// failingControl fails as the database does of texts that it does not keep.
+type failingControl struct {
+	*fakeControl
+	t *testing.T
+}
+
+func (c failingControl) Stats(context.Context, *admin.Caller, ledger.StatsQuery) (*admin.Stats, error) {
+	c.t.Error("the ledger is asked for figures")
+	return nil, errors.New("invalid byte sequence")
+}
+
+func (c failingControl) Audit(context.Context, *admin.Caller, ledger.AuditFilter) ([]ledger.AuditEntry, error) {
+	c.t.Error("the ledger is asked for the audit")
+	return nil, errors.New("invalid byte sequence")
+}
+
+func TestTextsThatTheDatabaseDoesNotKeepAreRefused(t *testing.T) {
+	b := newBrowser(t, "admin")
+	b.d.Control = failingControl{b.control, t}
+	for _, path := range []string{"/audit?actor=%00", "/audit?subject=a%00b", "/audit?action=%ff", "/stats?endpoint=%00", "/stats?endpoint=%fe", "/endpoints/%00/bars", "/endpoints/a%00", "/endpoints/%ff/bars", "/deliveries?type=a%00b"} {
+		b.get(path, http.StatusBadRequest).has("characters that no text here has")
+	}
+	id := b.control.endpoints[0].ID.String()
+	b.post("/endpoints/"+id+"/pause", url.Values{"reason": {"a\x00b"}}, http.StatusBadRequest)
+	b.post("/endpoints/new", url.Values{"name": {"a\xff"}}, http.StatusBadRequest)
+	if len(b.control.asked) > 0 || b.control.created != nil {
+		t.Errorf("the relay was asked for %q", b.control.asked)
+	}
 }

@@ -108,25 +108,36 @@ func (f *filter) ledger(now time.Time) (out ledger.Filter, ok bool) {
 			out.From = now.Add(-w.Back)
 		}
 	}
-	for _, bound := range []struct {
-		text string
-		to   *time.Time
-	}{{f.From, &out.From}, {f.Until, &out.Until}} {
-		if bound.text == "" {
-			continue
-		}
-		at, err := time.Parse(localTime, bound.text)
-		if err != nil {
-			f.Problem = "Times are written as " + localTime + ", in UTC."
-			return out, false
-		}
-		*bound.to = at
+	if f.Problem = readTimes(f.From, f.Until, &out.From, &out.Until); f.Problem != "" {
+		return out, false
 	}
 	if strings.ContainsFunc(f.Endpoint+f.Tenant+f.Type, func(r rune) bool { return r < ' ' || r == '\uFFFD' }) {
 		f.Problem = "Filters are one line of text."
 		return out, false
 	}
 	return out, true
+}
+
+// readTimes reads the times that a form gives, those that are not empty, and
+// returns what is wrong with them.
+func readTimes(from, until string, start, end *time.Time) (problem string) {
+	for _, bound := range []struct {
+		text string
+		to   *time.Time
+	}{{from, start}, {until, end}} {
+		if bound.text == "" {
+			continue
+		}
+		at, err := time.Parse(localTime, bound.text)
+		if err != nil {
+			return "Times are written as " + localTime + ", in UTC."
+		}
+		*bound.to = at
+	}
+	if !end.IsZero() && !start.Before(*end) {
+		return "The times are from the earlier one until the later one."
+	}
+	return ""
 }
 
 // deliveriesBody is what the list of deliveries shows.

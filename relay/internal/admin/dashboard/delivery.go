@@ -66,7 +66,7 @@ func (d *Dashboard) showDelivery(q *request) (*answer, error) {
 	b := &deliveryBody{Detail: detail, Steps: stepsOf(detail, q.operator()), Kept: detail.Payload != nil}
 	endpoint, err := d.Control.Endpoint(q.Context(), q.who, detail.EndpointID.String())
 	if err == nil {
-		b.URL, b.Verify = endpoint.URL, verifyingOf(endpoint.Effective, endpoint.HasSecret)
+		b.URL, b.Verify = endpoint.URL, verifyingOf(endpoint.Effective, endpoint.HasSecret, endpoint.PublicKey)
 	}
 	b.Retry, b.NoRetry = retryable(detail, endpoint)
 	if q.operator() {

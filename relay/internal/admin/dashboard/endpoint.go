@@ -1,12 +1,14 @@
 package dashboard
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,12 +29,14 @@ type endpointBody struct {
 	Span     span
 	Spans    []span
 	Types    []string
-	Secret   string // that was just made: this page is the only one that shows it
+	Made     bool   // there is a new secret, or public key, to copy
+	Secret   string // the one that was made: this page is the only one that shows it; "" where receivers need its public key only
 	Fresh    bool   // the endpoint was made with it
 	Graces   []grace
 	Test     *testBody
 	Verify   *verifying
-	Own      bool // it may be edited here
+	Own      bool   // it may be edited here
+	Key      string // of the form that rotates the secret, as Control.Once takes it
 }
 
 // grace is how long an old secret may go on signing.
@@ -69,7 +73,7 @@ func (d *Dashboard) endpointBody(q *request) (*endpointBody, error) {
 }
 
 func (d *Dashboard) bodyOf(q *request, detail *admin.EndpointDetail) (*endpointBody, error) {
-	b := &endpointBody{EndpointDetail: detail, Health: healthOf(&detail.EndpointStatus), Span: spanOf(q), Spans: spans, Graces: graces, Own: detail.Origin == ledger.OfAPI}
+	b := &endpointBody{EndpointDetail: detail, Health: healthOf(&detail.EndpointStatus), Span: spanOf(q), Spans: spans, Graces: graces, Own: detail.Origin == ledger.OfAPI, Key: newFormKey()}
 	var err error
 	if b.Newest, err = d.Control.List(q.Context(), q.who, ledger.Filter{Endpoint: detail.ID.String(), Limit: 10}); err != nil {
 		return nil, err
@@ -81,7 +85,7 @@ func (d *Dashboard) bodyOf(q *request, detail *admin.EndpointDetail) (*endpointB
 	b.Series, b.Bars = stats.Series, barsOf(stats.Series, b.Span.All)
 	b.Settings = settingsOf(detail, q.portal())
 	b.Forecast, b.Jitter = forecastOf(detail.Effective)
-	b.Verify = verifyingOf(detail.Effective, detail.HasSecret)
+	b.Verify = verifyingOf(detail.Effective, detail.HasSecret, detail.PublicKey)
 	for _, t := range d.Control.Catalogue() {
 		if wants(detail.Patterns, t.Type) {
 			b.Types = append(b.Types, t.Type)
@@ -244,13 +248,25 @@ func (d *Dashboard) drainEndpoint(q *request) (*answer, error) {
 	return &answer{redirect: "/replays/" + r.ID.String()}, nil
 }
 
-// rotateSecret gives the endpoint another secret, and shows it this once.
+// rotateSecret gives the endpoint another secret, and shows it: to the form that
+// asked for it only.
 func (d *Dashboard) rotateSecret(q *request) (*answer, error) {
 	wait, err := time.ParseDuration(q.PostForm.Get("grace"))
 	if err != nil || wait < 0 {
 		return nil, errForm
 	}
-	made, err := d.Control.RotateSecret(q.Context(), q.who, q.PathValue("id"), admin.Rotation{Grace: wait, Secret: strings.TrimSpace(q.PostForm.Get("secret"))})
+	id, r := q.PathValue("id"), admin.Rotation{Grace: wait, Secret: strings.TrimSpace(q.PostForm.Get("secret"))}
+	revision, _ := strconv.ParseInt(q.PostForm.Get("revision"), 10, 64)
+	made, err := d.once(q, "dashboard rotate", []any{id, r, revision}, func(ctx context.Context) (*admin.NewSecret, error) {
+		detail, err := d.Control.Endpoint(ctx, q.who, id)
+		if err != nil {
+			return nil, err
+		}
+		if revision != 0 && revision != detail.Revision { // the secret, perhaps
+			return nil, ledger.ErrChanged
+		}
+		return d.Control.RotateSecret(ctx, q.who, id, r)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -264,7 +280,10 @@ func (d *Dashboard) withSecret(q *request, made *admin.NewSecret, fresh bool) (*
 	if err != nil {
 		return nil, err
 	}
-	b.Secret, b.Fresh = made.Secret, fresh
+	b.Made, b.Secret, b.Fresh = made.Secret != "" || b.PublicKey != "", made.Secret, fresh
+	if b.PublicKey != "" && !shares(b.Effective) {
+		b.Secret = "" // who has it can sign: it is nobody's but the relay's
+	}
 	a := &answer{page: "endpoint", title: b.Name, section: "endpoints", body: b}
 	if q.partial() {
 		a.part = "secret"

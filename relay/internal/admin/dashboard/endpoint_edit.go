@@ -1,8 +1,10 @@
 package dashboard
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 
@@ -39,10 +41,16 @@ func (d *Dashboard) createEndpoint(q *request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	made, err := d.Control.CreateEndpoint(q.Context(), q.who, text)
+	made, err := d.once(q, "dashboard create", json.RawMessage(text), func(ctx context.Context) (*admin.NewSecret, error) {
+		return d.Control.CreateEndpoint(ctx, q.who, text)
+	})
 	if invalid := invalidOf(err); invalid != nil {
 		b.show(invalid)
 		b.Sent = true
+		return d.formAnswer(b), nil
+	}
+	if errors.Is(err, ledger.ErrOtherRequest) {
+		b.Problem, b.Sent = "An endpoint was made by this form before it was changed. Send it again to make another.", true
 		return d.formAnswer(b), nil
 	}
 	var refused *ledger.RefusedError
@@ -91,17 +99,41 @@ func (d *Dashboard) editEndpoint(q *request) (*answer, error) {
 func (d *Dashboard) patchOf(q *request, detail *admin.EndpointDetail, before map[string]any) (map[string]any, *formBody) {
 	after, b := d.documentOf(q, detail)
 	if q.portal() { // what the form does not have stays
-		for key, value := range before {
-			if _, ok := after[key]; !ok && !b.sets(key) {
-				after[key] = value
-			}
-		}
+		keep(b, before, after)
 	}
 	if b.Events.By == "events" {
 		delete(after, "objects")
 		delete(after, "triggers")
 	}
 	return difference(before, after), b
+}
+
+// keep puts into after what was there before and the form does not have: keys,
+// and parts of those that it has parts of, such as tls.ca_file beside tls.verify.
+func keep(b *formBody, before, after map[string]any) {
+	for key, value := range before {
+		if !b.sets(key) {
+			after[key] = value
+			continue
+		}
+		parts, nested := value.(map[string]any)
+		if !nested || b.has(key) {
+			continue
+		}
+		kept, _ := after[key].(map[string]any)
+		kept = maps.Clone(kept)
+		for part, value := range parts {
+			if !b.has(key + "." + part) {
+				if kept == nil {
+					kept = map[string]any{}
+				}
+				kept[part] = value
+			}
+		}
+		if kept != nil {
+			after[key] = kept
+		}
+	}
 }
 
 func (d *Dashboard) saveEndpoint(q *request) (*answer, error) {

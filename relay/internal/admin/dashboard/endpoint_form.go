@@ -20,6 +20,7 @@ type formBody struct {
 	Events   eventChoice
 	Secret   secretChoice
 	Revision int64
+	Key      string // of this form, as Control.Once takes it
 	Problem  string // of the whole
 	Sent     bool   // all problems are shown, not only those of fields that were touched
 }
@@ -74,7 +75,7 @@ func (b *formBody) Triggers() []string { return usualTriggers }
 
 // newForm returns the form for a document.
 func (d *Dashboard) newForm(q *request, existing *admin.EndpointDetail, document map[string]any) *formBody {
-	b := &formBody{Existing: existing, Groups: formGroups(d.Profiles()), Secret: secretChoice{Kind: "generate"}}
+	b := &formBody{Existing: existing, Groups: formGroups(d.Profiles()), Key: newFormKey(), Secret: secretChoice{Kind: "generate"}}
 	if existing != nil {
 		b.Revision = existing.Revision
 	}
@@ -128,6 +129,16 @@ func (b *formBody) sets(key string) bool {
 			if parent, _, _ := strings.Cut(f.Key, "."); parent == key {
 				return true
 			}
+		}
+	}
+	return false
+}
+
+// has reports whether the form has a field for a key such as tls.verify.
+func (b *formBody) has(key string) bool {
+	for _, g := range b.Groups {
+		if slices.ContainsFunc(g.Fields, func(f field) bool { return f.Key == key }) {
+			return true
 		}
 	}
 	return false
@@ -426,12 +437,17 @@ func (b *formBody) place(p admin.FieldProblem) bool {
 }
 
 // difference returns the merge patch (RFC 7396) that makes after of before. What
-// is masked in both is not in it.
+// is masked in both is not in it. tls is taken away by its parts: some of them
+// are an admin's only, and null would be about all of them.
 func difference(before, after map[string]any) map[string]any {
 	patch := map[string]any{}
 	for key := range before {
-		if _, ok := after[key]; !ok && key != "secret" && key != "previous_secrets" && key != "id" {
-			patch[key] = nil
+		if _, ok := after[key]; ok || key == "secret" || key == "previous_secrets" || key == "id" {
+			continue
+		}
+		patch[key] = nil
+		if parts, ok := before[key].(map[string]any); ok && key == "tls" {
+			patch[key] = difference(parts, nil)
 		}
 	}
 	for key, value := range after {

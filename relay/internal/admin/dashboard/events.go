@@ -52,7 +52,7 @@ type eventBody struct {
 	Sample    string
 	SchemaOf  string
 	Path      string // of the page
-	Endpoints []ledger.EndpointStatus
+	Endpoints []ledger.Endpoint
 	Chosen    string // the endpoint that the form has
 	Test      *testBody
 }
@@ -69,7 +69,7 @@ func (d *Dashboard) eventOf(q *request) (*eventBody, error) {
 	}
 	t := catalogue[i]
 	b := &eventBody{EventType: t, Sample: pretty(t.Example), SchemaOf: pretty(t.Schema), Path: "/events/" + url.PathEscape(t.Type)}
-	all, err := d.Control.Endpoints(q.Context(), q.who, false)
+	all, err := d.Control.EndpointNames(q.Context(), q.who)
 	if err != nil {
 		return nil, err
 	}

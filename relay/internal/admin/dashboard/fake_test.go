@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,8 +30,13 @@ type fakeControl struct {
 	result     *admin.TestResult
 	now        time.Time
 
+	mu   sync.Mutex // of once
+	once map[string]onceAnswer
+
 	asked   []string // what was asked for, as method and argument
 	filters []ledger.Filter
+	audits  []ledger.AuditFilter
+	secret  string // that is made; "" for usual ones
 	created json.RawMessage
 	patched json.RawMessage
 	replay  ledger.ReplayRequest
@@ -200,6 +206,15 @@ func (f *fakeControl) note(method string, args ...any) {
 	f.asked = append(f.asked, strings.TrimSpace(method+" "+fmt.Sprintln(args...)))
 }
 
+func (f *fakeControl) EndpointNames(ctx context.Context, who *admin.Caller) ([]ledger.Endpoint, error) {
+	var list []ledger.Endpoint
+	all, err := f.Endpoints(ctx, who, false)
+	for _, e := range all {
+		list = append(list, ledger.Endpoint{ID: e.ID, Name: e.Name})
+	}
+	return list, err
+}
+
 func (f *fakeControl) Endpoints(_ context.Context, who *admin.Caller, _ bool) ([]ledger.EndpointStatus, error) {
 	var list []ledger.EndpointStatus
 	for _, e := range f.endpoints {
@@ -241,7 +256,7 @@ func (f *fakeControl) CreateEndpoint(_ context.Context, _ *admin.Caller, documen
 		return nil, err
 	}
 	e := f.endpoints[0]
-	return &admin.NewSecret{EndpointDetail: e, Secret: "whsec_bm90IGEgc2VjcmV0IGF0IGFsbCwgYnV0IGxvbmc="}, nil
+	return &admin.NewSecret{EndpointDetail: e, Secret: cmp.Or(f.secret, "whsec_bm90IGEgc2VjcmV0IGF0IGFsbCwgYnV0IGxvbmc=")}, nil
 }
 
 func (f *fakeControl) EditEndpoint(_ context.Context, _ *admin.Caller, name string, patch json.RawMessage, revision int64) (*admin.EndpointDetail, error) {
@@ -284,7 +299,7 @@ func (f *fakeControl) RotateSecret(_ context.Context, _ *admin.Caller, name stri
 	if f.err != nil {
 		return nil, f.err
 	}
-	return &admin.NewSecret{EndpointDetail: f.endpoints[0], Secret: "whsec_cm90YXRlZCBidXQgc3RpbGwgbm8gc2VjcmV0"}, nil
+	return &admin.NewSecret{EndpointDetail: f.endpoints[0], Secret: cmp.Or(f.secret, "whsec_cm90YXRlZCBidXQgc3RpbGwgbm8gc2VjcmV0")}, nil
 }
 
 func (f *fakeControl) Pause(_ context.Context, _ *admin.Caller, endpoint, reason string) (*ledger.Turned, error) {
@@ -380,6 +395,7 @@ func (f *fakeControl) Stats(_ context.Context, _ *admin.Caller, q ledger.StatsQu
 }
 
 func (f *fakeControl) Audit(_ context.Context, who *admin.Caller, a ledger.AuditFilter) ([]ledger.AuditEntry, error) {
+	f.audits = append(f.audits, a)
 	var list []ledger.AuditEntry
 	for _, e := range f.entries {
 		if (a.Before == 0 || e.ID < a.Before) && len(list) < a.Limit && (who.Tenant == "" || who.Tenant == e.Tenant) && (a.Action == "" || a.Action == e.Action) {
@@ -389,6 +405,40 @@ func (f *fakeControl) Audit(_ context.Context, who *admin.Caller, a ledger.Audit
 	return list, nil
 }
 
+// Once keeps answers as the relay does. It is safe for concurrent use.
+func (f *fakeControl) Once(ctx context.Context, who *admin.Caller, r admin.OnceRequest, do func(context.Context) ([]byte, error)) ([]byte, error) {
+	key := who.Name + " " + r.Operation + " " + r.Key
+	f.mu.Lock()
+	before, came := f.once[key]
+	if !came {
+		if f.once == nil {
+			f.once = map[string]onceAnswer{}
+		}
+		f.once[key] = onceAnswer{request: string(r.Request)}
+	}
+	f.mu.Unlock()
+	switch {
+	case came && before.request != string(r.Request):
+		return nil, ledger.ErrOtherRequest
+	case came && before.answer == nil:
+		return nil, ledger.ErrRunning
+	case came:
+		return before.answer, nil
+	}
+	answer, err := do(ctx)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.once[key] = (onceAnswer{string(r.Request), answer}); err != nil {
+		delete(f.once, key)
+	}
+	return answer, err
+}
+
+type onceAnswer struct {
+	request string
+	answer  []byte
+}
+
 func (f *fakeControl) Catalogue() []admin.EventType { return f.catalogue }
 
 // fakeAccess lets in whoever is set, and takes every change for meant.
@@ -396,9 +446,11 @@ type fakeAccess struct{ who *admin.Caller }
 
 const fakeCSRF = "csrf-of-the-session"
 
-func (a *fakeAccess) Page(next admin.PageFunc) http.Handler { return a.SlowPage(time.Minute, 16, next) }
+func (a *fakeAccess) Page(next admin.PageFunc) http.Handler {
+	return a.SlowPage(time.Minute, 16, 16, next)
+}
 
-func (a *fakeAccess) SlowPage(within time.Duration, _ int, next admin.PageFunc) http.Handler {
+func (a *fakeAccess) SlowPage(within time.Duration, _, _ int, next admin.PageFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		ctx, cancel := context.WithTimeout(r.Context(), within)

@@ -1,14 +1,21 @@
 package dashboard
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/html"
 
+	"github.com/posthorn/posthorn/relay/internal/admin"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
 
@@ -72,6 +79,141 @@ func TestSecretIsShownOnceWhereItWasMade(t *testing.T) {
 	}
 	for _, grace := range []string{"", "soon", "-1h"} {
 		b.post("/endpoints/"+id+"/secret", url.Values{"grace": {grace}}, http.StatusBadRequest)
+	}
+}
+
+// fieldOf returns the value of a page's hidden field.
+func (p *page) fieldOf(action, name string) string {
+	p.t.Helper()
+	for _, form := range p.all(func(n *html.Node) bool { return n.Data == "form" && attr(n, "action") == Base+action }) {
+		for n := range form.Descendants() {
+			if n.Type == html.ElementNode && attr(n, "name") == name {
+				return attr(n, "value")
+			}
+		}
+	}
+	p.t.Fatalf("%s has no field %s", p.path, name)
+	return ""
+}
+
+// countingControl makes another secret at each request, while hold is open.
+type countingControl struct {
+	*fakeControl
+	made          int
+	started, hold chan struct{}
+}
+
+func (c *countingControl) CreateEndpoint(context.Context, *admin.Caller, json.RawMessage) (*admin.NewSecret, error) {
+	if c.hold != nil {
+		close(c.started)
+		<-c.hold
+	}
+	return c.next(), c.err
+}
+
+func (c *countingControl) RotateSecret(context.Context, *admin.Caller, string, admin.Rotation) (*admin.NewSecret, error) {
+	return c.next(), c.err
+}
+
+func (c *countingControl) next() *admin.NewSecret {
+	c.made++
+	return &admin.NewSecret{EndpointDetail: c.endpoints[0], Secret: fmt.Sprintf("whsec_number-%d", c.made)}
+}
+
+func TestFormsThatAreSentAgainMakeNoSecondSecret(t *testing.T) {
+	b := newBrowser(t, "admin")
+	c := &countingControl{fakeControl: b.control}
+	b.d.Control = c
+	key := b.get("/endpoints/new", http.StatusOK).fieldOf("/endpoints/new", "key")
+	form := url.Values{"name": {"a"}, "url": {"https://a.example"}, "event": {"*"}, "key": {key}}
+	for range 3 {
+		b.post("/endpoints/new", form, http.StatusOK).has("The endpoint was created", "whsec_number-1")
+	}
+	form.Set("name", "b")
+	p := b.post("/endpoints/new", form, http.StatusUnprocessableEntity)
+	p.has("Send it again to make another.")
+	if form.Set("key", p.fieldOf("/endpoints/new", "key")); form.Get("key") == key {
+		t.Fatal("the form that is shown again has the key that was used")
+	}
+	b.post("/endpoints/new", form, http.StatusOK).has("whsec_number-2")
+
+	path := "/endpoints/" + c.endpoints[0].ID.String()
+	rotate := func(p *page) url.Values {
+		return url.Values{"grace": {"24h"}, "key": {p.fieldOf(path+"/secret", "key")}, "revision": {p.fieldOf(path+"/secret", "revision")}}
+	}
+	first, other := rotate(b.get(path, http.StatusOK)), rotate(b.get(path, http.StatusOK))
+	b.post(path+"/secret", first, http.StatusOK)
+	c.endpoints[0].Revision++
+	b.post(path+"/secret", first, http.StatusOK).has("This is the new secret", "whsec_number-3")
+	b.post(path+"/secret", other, http.StatusConflict).has("It was changed meanwhile")
+	first.Set("grace", "1h")
+	b.post(path+"/secret", first, http.StatusConflict).has("sent before")
+	if c.made != 3 {
+		t.Errorf("%d secrets were made, want 3", c.made)
+	}
+	b.post(path+"/secret", rotate(b.get(path, http.StatusOK)), http.StatusOK).has("whsec_number-4")
+}
+
+func TestSecondClickWaitsForTheSecretOfTheFirst(t *testing.T) {
+	b := newBrowser(t, "admin")
+	c := &countingControl{fakeControl: b.control, started: make(chan struct{}), hold: make(chan struct{})}
+	waits := &waitingControl{countingControl: c, waited: make(chan struct{})}
+	b.d.Control = waits
+	form := url.Values{"name": {"a"}, "url": {"https://a.example"}, "event": {"*"}, "key": {"k"}}
+	var all sync.WaitGroup
+	defer all.Wait()
+	all.Go(func() { b.send("/endpoints/new", form, false) })
+	<-c.started
+	all.Go(func() {
+		<-waits.waited
+		close(c.hold)
+	})
+	b.post("/endpoints/new", form, http.StatusOK).has("whsec_number-1")
+}
+
+// waitingControl tells when a form first has to wait for the one before.
+type waitingControl struct {
+	*countingControl
+	waited chan struct{}
+	once   sync.Once
+}
+
+func (c *waitingControl) Once(ctx context.Context, who *admin.Caller, r admin.OnceRequest, do func(context.Context) ([]byte, error)) ([]byte, error) {
+	answer, err := c.countingControl.Once(ctx, who, r, do)
+	if errors.Is(err, ledger.ErrRunning) {
+		c.once.Do(func() { close(c.waited) })
+	}
+	return answer, err
+}
+
+func TestReceiversGetThePublicKeyWhereThatVerifies(t *testing.T) {
+	const private, public = "whsk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "whpk_O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik="
+	for signatures, shared := range map[string]bool{
+		`[{"scheme":"standard-webhooks"}]`:                                  false,
+		`[{"scheme":"http-message","algorithm":"ed25519"}]`:                 false,
+		`[{"scheme":"standard-webhooks"},{"scheme":"hmac","header":"X"}]`:   true, // which takes the key as any text
+		`[{"scheme":"http-message","algorithm":"hmac-sha256","label":"l"}]`: true,
+	} {
+		b := newBrowser(t, "admin")
+		e := &b.control.endpoints[0]
+		b.control.secret, e.PublicKey, e.Effective = private, public, json.RawMessage(`{"signatures":`+signatures+`}`)
+		id := e.ID.String()
+		for _, p := range []*page{
+			b.post("/endpoints/new", url.Values{"name": {"a"}}, http.StatusOK), b.post("/endpoints/"+id+"/secret", url.Values{"grace": {"24h"}}, http.StatusOK),
+		} {
+			p.sound()
+			p.has(public)
+			if shown := strings.Contains(p.text, "whsk_"); shown != shared {
+				t.Errorf("%s of %s: shows the private key: %v, want %v", p.path, signatures, shown, shared)
+			}
+			if !shared {
+				p.has("public key", "Copy it to the receiver: it verifies by it.")
+				p.lacks("shown this once")
+			}
+		}
+		p := b.get("/endpoints/"+id, http.StatusOK)
+		p.has("The public key, by which receivers verify:", public)
+		p.lacks("whsk_", "keyed by the decoded secret")
 	}
 }
 
@@ -179,6 +321,27 @@ func TestPortalsEditLeavesWhatItDoesNotShow(t *testing.T) {
 	e.Document = json.RawMessage(`{"name":"acme-erp","tenant":"acme","url":"https://erp.acme.example","profile":"byro","events":["pr.*"],"timeout":"3s","enabled":true,"retry":{"schedule":["1s"]}}`)
 	b.moved("/endpoints/"+e.ID.String()+"/edit", url.Values{"name": {"acme-erp"}, "url": {"https://new.acme.example"}, "event": {"pr.*"}, "enabled": {"true"}, "timeout": {"99s"}, "tenant": {"globex"}, "more": {`{"auth":{}}`}}, "/endpoints/"+e.ID.String()+"?done=saved")
 	same(t, b.control.patched, `{"url":"https://new.acme.example"}`)
+}
+
+func TestFormsTouchTheirOwnPartOfTLSOnly(t *testing.T) {
+	const endpoint = `{"name":"acme-erp","url":"https://erp.acme.example","events":["pr.*"],"enabled":true,"tls":%s}`
+	for name, test := range map[string]struct{ who, tls, verify, more, want string }{
+		"verify by default again":              {"admin", `{"verify":false}`, "", "", `{"tls":{"verify":null}}`},
+		"verify by default, beside a file":     {"admin", `{"verify":false,"ca_file":"/ca.pem"}`, "", `{"tls":{"ca_file":"/ca.pem"}}`, `{"tls":{"verify":null}}`},
+		"a portal's verify by default":         {"portal", `{"verify":false,"ca_file":"/ca.pem"}`, "", "", `{"tls":{"verify":null}}`},
+		"a portal's verify":                    {"portal", `{"verify":false,"ca_file":"/ca.pem"}`, "true", "", `{"tls":{"verify":true}}`},
+		"a portal's first verify, and a file":  {"portal", `{"ca_file":"/ca.pem"}`, "false", "", `{"tls":{"verify":false}}`},
+		"a portal's form as it was, of a file": {"portal", `{"ca_file":"/ca.pem"}`, "", "", `{}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBrowser(t, test.who)
+			e := &b.control.endpoints[0]
+			e.Document = json.RawMessage(fmt.Sprintf(endpoint, test.tls))
+			form := url.Values{"name": {"acme-erp"}, "url": {"https://erp.acme.example"}, "event": {"pr.*"}, "enabled": {"true"}, "tls_verify": {test.verify}, "more": {test.more}}
+			b.moved("/endpoints/"+e.ID.String()+"/edit", form, "/endpoints/"+e.ID.String()+"?done=saved")
+			same(t, b.control.patched, test.want)
+		})
+	}
 }
 
 func TestEndpointsOfTheConfigurationAreNotEditedHere(t *testing.T) {

@@ -166,13 +166,46 @@ func excerpt(b []byte) string {
 	return text
 }
 
-// pretty returns JSON with its lines indented, and what is no JSON as it is.
+// maxPretty bounds what pretty makes, in bytes: the indentation of values that
+// are deep in others is many times what came.
+const maxPretty = 256 << 10
+
+// pretty returns JSON with its lines indented, and as it is what is none, is
+// long, or would become long.
 func pretty(b []byte) string {
 	var out bytes.Buffer
-	if len(b) > maxText || json.Indent(&out, b, "", "  ") != nil {
+	if len(b) > maxText || indented(b) > maxPretty || json.Indent(&out, b, "", "  ") != nil {
 		return excerpt(b)
 	}
 	return strings.ToValidUTF8(out.String(), "\uFFFD")
+}
+
+// indented returns how many bytes JSON has once it is indented, or some more.
+func indented(b []byte) int64 {
+	var depth, size int64
+	inText, escaped := false, false
+	for _, c := range b {
+		size++
+		switch {
+		case escaped:
+			escaped = false
+		case inText:
+			escaped, inText = c == '\\', c != '"'
+		case c == '"':
+			inText = true
+		case c == '{' || c == '[':
+			depth++
+			size += 1 + 2*depth
+		case c == '}' || c == ']':
+			depth = max(0, depth-1)
+			size += 1 + 2*depth
+		case c == ',':
+			size += 1 + 2*depth
+		case c == ':':
+			size++
+		}
+	}
+	return size
 }
 
 // cut returns at most n characters of a text.

@@ -1,7 +1,10 @@
 package dashboard
 
 import (
+	"bytes"
+	"encoding/json"
 	"math"
+	"strings"
 	"testing"
 	"time"
 )
@@ -48,5 +51,31 @@ func TestAttemptsAreDrawnFromTheirFirstToTheirLastMoment(t *testing.T) {
 				t.Errorf("%+v is drawn outside", s)
 			}
 		}
+	}
+}
+
+func TestIndentedJSONIsBounded(t *testing.T) {
+	nested := func(depth int, inner string) []byte {
+		return []byte(strings.Repeat("[", depth) + inner + strings.Repeat("]", depth))
+	}
+	for name, text := range map[string][]byte{
+		"deep": nested(9990, ""), "deep and long": nested(5000, strings.Repeat("1,", 25000)+"1"), "deep objects": []byte(strings.Repeat(`{"a":`, 9990) + "1" + strings.Repeat("}", 9990)),
+		"deep and many": []byte("[" + strings.Repeat(string(nested(500, ""))+",", 60) + "1]"),
+	} {
+		if got := pretty(text); got != string(text) {
+			t.Errorf("%s: %d bytes become %d, want them as they are", name, len(text), len(got))
+		}
+	}
+	for _, text := range []string{`{"a":"[[[{{{,,,\\\"[[[","b":[1,[],{}]}`, `[]`, `7`, `"a:b"`, string(nested(200, "1"))} {
+		var want bytes.Buffer
+		if err := json.Indent(&want, []byte(text), "", "  "); err != nil {
+			t.Fatal(err)
+		}
+		if got := pretty([]byte(text)); got != want.String() || indented([]byte(text)) < int64(len(got)) {
+			t.Errorf("%s becomes %s, of %d bytes at most", text, got, indented([]byte(text)))
+		}
+	}
+	if got := pretty([]byte("]]]]{no JSON")); got != "]]]]{no JSON" {
+		t.Errorf("what is no JSON becomes %q", got)
 	}
 }

@@ -41,6 +41,9 @@ func (d *Dashboard) liveDeliveries(w http.ResponseWriter, r *http.Request, who *
 		case <-r.Context().Done():
 			return
 		}
+		if !who.Stays(r.Context()) {
+			return // the browser asks again, and is told
+		}
 	}
 }
 

@@ -178,7 +178,7 @@ func TestDeliveryShowsItsWayFromTheCommit(t *testing.T) {
 	d := b.control.deliveries[1] // failed after four attempts
 	p := b.get("/deliveries/"+d.ID.String(), http.StatusOK)
 	p.has("Committed by the application", "34 ms on its way", "Attempt 1", "+34 ms", "DNS 2 ms, connect 14 ms, TLS 31 ms", "no answer within 10s", "Attempt 4", "database is locked",
-		`"event": "pr.submitted"`, "curl --request 'POST' 'https://hooks.globex.example/byro?token=***'", `it'\''s`, "Retry now", "How a receiver verifies it", "openssl dgst -sha256")
+		`"event": "pr.submitted"`, "curl --globoff --request 'POST' 'https://hooks.globex.example/byro?token=***'", `it'\''s`, "Retry now", "How a receiver verifies it", "openssl dgst -sha256")
 	if steps := p.all(func(n *html.Node) bool { return n.Data == "svg" && attr(n, "class") == "segments" }); len(steps) != 4 {
 		t.Errorf("%d attempts have their timings drawn, want 4", len(steps))
 	}
@@ -200,7 +200,7 @@ func TestViewersSeeNoPayloadsAndNothingTheyCannotUse(t *testing.T) {
 				t.Errorf("%s has a form that a viewer cannot use: %v", path, n.Attr)
 			}
 		}
-		p.lacks("database is locked", "&#34;urgent", "deliveredAt", "curl --request", Base+"/endpoints/new\"", "/edit\"", Base+"/settings", Base+"/audit")
+		p.lacks("database is locked", "&#34;urgent", "deliveredAt", "curl --globoff", Base+"/endpoints/new\"", "/edit\"", Base+"/settings", Base+"/audit")
 	}
 }
 

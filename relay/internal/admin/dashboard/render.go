@@ -112,6 +112,7 @@ var (
 	errNoPage = errors.New("there is no such page")
 	errRole   = errors.New("your role does not allow this")
 	errForm   = errors.New("the form could not be read")
+	errText   = errors.New("the address or the form has characters that no text here has")
 )
 
 // navigation returns the pages that the caller may open.
@@ -248,9 +249,11 @@ func (d *Dashboard) problem(ctx context.Context, page string, err error) problem
 		return problem{http.StatusNotFound, "It is not here: it may have been removed, or the address is wrong."}
 	case errors.Is(err, errRole):
 		return problem{http.StatusForbidden, "Your role does not allow this."}
-	case errors.Is(err, errForm):
+	case errors.Is(err, errForm), errors.Is(err, errText):
 		return problem{http.StatusBadRequest, sentence(err)}
-	case errors.As(err, &refused), errors.Is(err, ledger.ErrConfigured):
+	case errors.Is(err, ledger.ErrOtherRequest):
+		return problem{http.StatusConflict, "This form was sent before with something else in it. Load its page again."}
+	case errors.As(err, &refused), errors.Is(err, ledger.ErrConfigured), errors.Is(err, ledger.ErrChanged):
 		return problem{http.StatusConflict, sentence(err)}
 	case errors.As(err, &invalid):
 		return problem{http.StatusUnprocessableEntity, fieldSentence(invalid)}

@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -112,17 +113,30 @@ func (d *Dashboard) newReplay(q *request) (*answer, error) {
 	return &answer{page: "replay_new", title: "New replay", section: "replays", body: b}, nil
 }
 
-// replayOf returns the replay that a form asks for, and the fields that do.
+// maxRate is the most deliveries a second that a replay may be made at, as by
+// the API.
+const maxRate = 1000
+
+// replayOf returns the replay that a form asks for, and the fields that do. It
+// takes what the API takes.
 func replayOf(form url.Values) (r ledger.ReplayRequest, fields []pair, err error) {
 	f := filterOf(form)
 	wanted, ok := f.ledger(time.Now())
 	if !ok {
 		return r, nil, ledger.Refused("%s", f.Problem)
 	}
+	switch {
+	case len(f.States) == 0:
+		return r, nil, ledger.Refused("it is about deliveries in at least one of the states")
+	case slices.ContainsFunc(wanted.States, func(s ledger.State) bool { return !slices.Contains(finalStates, s) }):
+		return r, nil, ledger.Refused("it is about deliveries that are final")
+	case f.Endpoint == "" && f.Tenant == "" && f.Type == "" && f.Event == "" && wanted.From.IsZero():
+		return r, nil, ledger.Refused("an endpoint, a type, a tenant, an event or a time is needed: it would be about all that there is")
+	}
 	r, fields = requestOf(wanted), f.fields()
 	if text := strings.TrimSpace(form.Get("rate")); text != "" {
-		if r.Rate, err = strconv.Atoi(text); err != nil || r.Rate < 1 {
-			return r, nil, ledger.Refused("the rate is a number of deliveries a second")
+		if r.Rate, err = strconv.Atoi(text); err != nil || r.Rate < 1 || r.Rate > maxRate {
+			return r, nil, ledger.Refused("the rate is a number of deliveries a second, 1 to %d", maxRate)
 		}
 		fields = append(fields, pair{"rate", text})
 	}

@@ -186,6 +186,49 @@
     }
   });
 
+  // A live list listens only while its tab is seen: a browser has few connections
+  // to a server, and each stream takes one of them from all of its tabs.
+  class Stream extends EventTarget {
+    #url; #source = null; #names = new Set();
+    #look = () => {
+      if (document.hidden) {
+        this.#source?.close();
+        this.#source = null;
+      } else if (!this.#source) {
+        this.#connect();
+      }
+    };
+    #pass = (event) => this.dispatchEvent(new MessageEvent(event.type, { data: event.data }));
+
+    constructor(url) {
+      super();
+      this.#url = url;
+      document.addEventListener("visibilitychange", this.#look);
+      this.#look();
+    }
+    #connect() {
+      const source = this.#source = new EventSource(this.#url);
+      source.onopen = (event) => this.onopen?.(event);
+      source.onerror = (event) => {
+        if (source.readyState === EventSource.CLOSED) this.close(); // htmx makes another one
+        this.onerror?.(event);
+      };
+      for (const name of this.#names) source.addEventListener(name, this.#pass);
+    }
+    get readyState() { return this.#source ? this.#source.readyState : EventSource.CONNECTING; }
+    addEventListener(name, listener) {
+      super.addEventListener(name, listener);
+      if (this.#names.has(name)) return;
+      this.#names.add(name);
+      this.#source?.addEventListener(name, this.#pass);
+    }
+    close() {
+      document.removeEventListener("visibilitychange", this.#look);
+      this.#source?.close();
+    }
+  }
+  htmx.createEventSource = (url) => new Stream(url);
+
   // What is asked for again and again stands still while somebody is in it, or
   // nobody looks.
   document.addEventListener("htmx:beforeRequest", (event) => {
@@ -201,6 +244,27 @@
     here.searchParams.delete("done");
     history.replaceState(null, "", here);
   }
+
+  // A form is sent once, however often its button is pressed meanwhile.
+  const sent = new WeakSet();
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (event.defaultPrevented || form.getAttribute("method") !== "post") return; // .method is a field's, where one has that name
+    if (sent.has(form)) {
+      event.preventDefault();
+      return;
+    }
+    sent.add(form);
+    const buttons = all("button", form).filter((button) => !button.disabled);
+    const disable = (yes) => buttons.forEach((button) => { button.disabled = yes; });
+    setTimeout(disable, 0, true); // not yet: what was pressed is part of the form
+    const again = () => {
+      sent.delete(form);
+      disable(false);
+    };
+    setTimeout(again, 20000); // no answer comes any more
+    window.addEventListener("pageshow", again, { once: true });
+  });
 
   // Forms: what is wrong is said of fields that somebody was at.
   const touch = (event) => event.target.closest("form[data-checked] .field")?.classList.add("touched");
