@@ -196,10 +196,18 @@ func TestATenantManagesItsOwn(t *testing.T) {
 		Entries []struct{ Actor, Action, Tenant, From string }
 	}
 	acme.must(t, "", "GET", "/api/v1/audit", "", &audit)
-	want := "[{operator endpoint.pause acme } {portal:jo endpoint.resume acme 127.0.0.1} {portal:jo endpoint.pause acme 127.0.0.1} {portal:jo delivery.retry acme 127.0.0.1} " +
+	want := "[{operator endpoint.pause acme } {portal:jo endpoint.test acme 127.0.0.1} {portal:jo endpoint.resume acme 127.0.0.1} {portal:jo endpoint.pause acme 127.0.0.1} {portal:jo delivery.retry acme 127.0.0.1} " +
 		"{operator portal.token acme } {operator portal.token acme }]"
 	if got := fmt.Sprint(audit.Entries); got != want {
 		t.Errorf("the tenant's audit is %s, want %s", got, want)
+	}
+	var tests struct {
+		Entries []struct{ Detail json.RawMessage }
+	}
+	acme.must(t, "", "GET", "/api/v1/audit?action=endpoint.test", "", &tests)
+	var detail map[string]any
+	if err := json.Unmarshal(tests.Entries[0].Detail, &detail); err != nil || fmt.Sprint(detail) != "map[name:acme-erp ok:true status:200 type:pr.made]" {
+		t.Errorf("of a test the audit has %v, %v", detail, err)
 	}
 	c.must(t, "operator", "GET", "/api/v1/audit?action=endpoint.pause&limit=1", "", &audit)
 	if got := fmt.Sprint(audit.Entries); got != "[{api:ops endpoint.pause acme 127.0.0.1}]" {

@@ -151,7 +151,8 @@ func (c *control) Retry(ctx context.Context, who *admin.Caller, id uuid.UUID) (a
 	if err := o.reach(ctx, who, id); err != nil {
 		return false, err
 	}
-	return o.Retry(ctx, id, who.Actor())
+	again, err = o.Retry(ctx, id, who.Actor())
+	return again, told(who, err)
 }
 
 // Test implements admin.Control.
@@ -169,17 +170,17 @@ func (c *control) Test(ctx context.Context, who *admin.Caller, endpoint, eventTy
 	}
 	ep, err := e.usable()
 	if err != nil {
-		if who.Tenant != "" {
-			err = ledger.Refused("endpoint %s: %s", e.Name, notUsable)
-		}
-		return nil, err
+		return nil, told(who, err)
 	}
 	r, err := sendTest(ctx, cfg, ep, c.version, Sample{Endpoint: ep.Name, Type: eventType, Payload: payload})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		return nil, ledger.Refused("nothing was sent: %v", err)
+		return nil, told(who, ledger.RefusedButTold(notSent, "nothing was sent: %v", err))
+	}
+	if err := o.noteTest(ctx, who, e, r); err != nil {
+		return nil, fmt.Errorf("the test was sent: %w", err)
 	}
 	mask := maskOf(ep)
 	out := &admin.TestResult{

@@ -2,11 +2,13 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -32,6 +34,43 @@ func (o *Operator) reach(ctx context.Context, who *admin.Caller, delivery uuid.U
 		return hinted(err)
 	}
 	return o.ledger.Owned(ctx, delivery, who.Tenant)
+}
+
+// What tenants' callers are told in the place of what the relay's own people are.
+const (
+	notSent     = "nothing was sent: no request could be made for the endpoint of such an event"
+	notReplayed = "it could not go on: whoever runs the relay is told why"
+)
+
+// told returns err as it is for who to know.
+func told(who *admin.Caller, err error) error {
+	var refused *ledger.RefusedError
+	if who.Tenant == "" || !errors.As(err, &refused) || refused.Told == "" {
+		return err
+	}
+	return ledger.Refused("%s", refused.Told)
+}
+
+// replayFor returns a replay as it is for who to see.
+func replayFor(who *admin.Caller, r *Replay, err error) (*Replay, error) {
+	if err == nil && who.Tenant != "" && r.Error != "" {
+		r.Error = notReplayed
+	}
+	return r, told(who, err)
+}
+
+// noteWithin bounds how long the audit of what was done may take, whoever waits
+// for it still.
+const noteWithin = 5 * time.Second
+
+// noteTest writes to the audit that a test was sent, without what was.
+func (o *Operator) noteTest(ctx context.Context, who *admin.Caller, e *entry, r *TestResult) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteWithin)
+	defer cancel()
+	return o.ledger.Note(ctx, who.Actor(), ledger.Entry{
+		Action: "endpoint.test", Subject: e.ID.String(), Tenant: e.Tenant,
+		Detail: map[string]any{"name": e.Name, "type": r.Type, "status": r.Status, "ok": r.Err == nil},
+	})
 }
 
 // Audit implements admin.Control.

@@ -238,7 +238,7 @@ func (c *control) CheckEndpoint(ctx context.Context, who *admin.Caller, name str
 	}
 	before, err := o.directory.draftOf(&e.defined.record)
 	if err != nil {
-		return err
+		return told(who, err)
 	}
 	after, err := before.patched(o.directory.cfg, who, document)
 	if err != nil {
@@ -285,6 +285,7 @@ func (c *control) commit(ctx context.Context, o *Operator, who *admin.Caller, r 
 	if errors.Is(err, ledger.ErrNameTaken) {
 		return invalidName()
 	}
+	err = told(who, err)
 	if err == nil && !r.InStream {
 		// What is done is done: without this the relay finds out by itself, if
 		// later.

@@ -405,6 +405,45 @@ func TestATenantCannotTakeAConfiguredEndpointsNameFromOthers(t *testing.T) {
 	}
 }
 
+func TestTenantsAreNotToldHowTheRelayIsRun(t *testing.T) {
+	db := newDatabase(t)
+	c, o := db.control(t, forControl)
+	_, cfg, err := c.operator()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Pause(t.Context(), operatorCaller, "mine", "the words of an operator"); err != nil {
+		t.Fatal(err)
+	}
+	id := db.record(t, cfg, "mine", uuid.New(), ledger.Failed)
+	db.script(t, `UPDATE posthorn.deliveries SET tenant = 't1';`)
+	wants(t, second(c.Retry(t.Context(), operatorCaller, id)), "the words of an operator", "posthorn endpoints resume mine")
+	if err := second(c.Retry(t.Context(), tenantCaller, id)); fmt.Sprint(err) != "its endpoint mine is paused: resume it first" {
+		t.Errorf("of a retry a tenant is told %v", err)
+	}
+	if err := second(c.Test(t.Context(), tenantCaller, "mine", "a.b", []byte("no JSON"))); fmt.Sprint(err) != notSent {
+		t.Errorf("of a test a tenant is told %v", err)
+	}
+	wants(t, second(c.Test(t.Context(), operatorCaller, "mine", "a.b", []byte("no JSON"))), "the payload is not JSON")
+	made, err := c.StartReplay(t.Context(), tenantCaller, ReplayRequest{States: []DeliveryState{ledger.Failed}, Endpoint: "mine"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.script(t, `UPDATE posthorn.replays SET error = 'inner words';`)
+	list, err := c.Replays(t.Context(), tenantCaller, 10, Cursor{})
+	if err != nil || len(list) != 1 || list[0].Error != notReplayed {
+		t.Errorf("a tenant's list of replays is %+v, %v", list, err)
+	}
+	for who, want := range map[*admin.Caller]string{tenantCaller: notReplayed, operatorCaller: "inner words"} {
+		if r, err := c.Replay(t.Context(), who, made.ID); err != nil || r.Error != want {
+			t.Errorf("%s sees %+v, %v", who.Name, r, err)
+		}
+	}
+	if r, err := o.Replay(t.Context(), made.ID, "t1"); err != nil || r.Error != "inner words" {
+		t.Errorf("the relay has %+v, %v", r, err)
+	}
+}
+
 func TestWithoutAKeyOnlyEndpointsWithoutSecretsAreCreated(t *testing.T) {
 	db := newDatabase(t)
 	c, _ := db.control(t, "")

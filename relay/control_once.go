@@ -36,7 +36,7 @@ func (c *control) Once(ctx context.Context, who *admin.Caller, r admin.OnceReque
 		}
 		answer, err := keys.open(before.Body, key[:])
 		if err != nil {
-			return nil, ledger.Refused("it was done, and its answer cannot be shown again: %v", err)
+			return nil, told(who, ledger.RefusedButTold("it was done, and its answer cannot be shown again", "it was done, and its answer cannot be shown again: %v", err))
 		}
 		return answer, nil
 	}

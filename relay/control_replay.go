@@ -26,7 +26,8 @@ func (c *control) StartReplay(ctx context.Context, who *admin.Caller, r ReplayRe
 		return nil, err
 	}
 	r.Scope = who.Tenant
-	return o.StartReplay(ctx, r, who.Actor())
+	made, err := o.StartReplay(ctx, r, who.Actor())
+	return replayFor(who, made, err)
 }
 
 // Replays implements admin.Control.
@@ -35,7 +36,11 @@ func (c *control) Replays(ctx context.Context, who *admin.Caller, limit int, bef
 	if err != nil {
 		return nil, err
 	}
-	return o.Replays(ctx, limit, before, who.Tenant)
+	list, err := o.Replays(ctx, limit, before, who.Tenant)
+	for i := range list {
+		_, _ = replayFor(who, &list[i], nil)
+	}
+	return list, err
 }
 
 // Replay implements admin.Control.
@@ -44,7 +49,8 @@ func (c *control) Replay(ctx context.Context, who *admin.Caller, id uuid.UUID) (
 	if err != nil {
 		return nil, err
 	}
-	return o.Replay(ctx, id, who.Tenant)
+	made, err := o.Replay(ctx, id, who.Tenant)
+	return replayFor(who, made, err)
 }
 
 // CancelReplay implements admin.Control.
@@ -53,5 +59,6 @@ func (c *control) CancelReplay(ctx context.Context, who *admin.Caller, id uuid.U
 	if err != nil {
 		return nil, err
 	}
-	return o.CancelReplay(ctx, id, who.Tenant, who.Actor())
+	made, err := o.CancelReplay(ctx, id, who.Tenant, who.Actor())
+	return replayFor(who, made, err)
 }

@@ -82,7 +82,7 @@ func patchWith(document []byte, values map[string]any) ([]byte, error) {
 func (d *directory) draftOf(r *ledger.Definition) (*draft, error) {
 	document, err := d.keys.document(r)
 	if err != nil {
-		return nil, ledger.Refused("the secrets of endpoint %s cannot be decrypted, so that it can only be deleted: %v", r.Name, err)
+		return nil, ledger.RefusedButTold("its secrets cannot be read, so that it can only be deleted", "the secrets of endpoint %s cannot be decrypted, so that it can only be deleted: %v", r.Name, err)
 	}
 	endpoints, _ := d.cfg.ParseEndpoints([][]byte{document})
 	return &draft{document, endpoints[0]}, nil

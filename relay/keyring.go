@@ -54,7 +54,7 @@ func newKeyring(cfg *config.Config) (*keyring, error) {
 // it is a *ledger.RefusedError.
 func (k *keyring) seal(value, context []byte) ([]byte, error) {
 	if len(k.keys) == 0 {
-		return nil, ledger.Refused("secrets are kept encrypted only, and the relay's configuration has no ledger.encryption_keys: openssl rand -hex 32 makes a key")
+		return nil, ledger.RefusedButTold("secrets cannot be kept: whoever runs the relay can mend that", "secrets are kept encrypted only, and the relay's configuration has no ledger.encryption_keys: openssl rand -hex 32 makes a key")
 	}
 	key := k.keys[0]
 	sealed := append(append(make([]byte, 0, sealPrefix+len(value)+key.aead.Overhead()), sealForm), key.id[:]...)

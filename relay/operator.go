@@ -128,7 +128,7 @@ func (o *Operator) look(ctx context.Context) error {
 func (o *Operator) takesRetry(id uuid.UUID) (ordered bool, err error) {
 	switch e := o.directory.get(id); {
 	case e == nil:
-		return false, ledger.Refused("its endpoint %s is not in the configuration, nor made by the API", id)
+		return false, ledger.RefusedButTold("its endpoint is gone", "its endpoint %s is not in the configuration, nor made by the API", id)
 	case !e.Enabled:
 		return false, ledger.Refused("its endpoint %s is disabled: enable it first", e.Name)
 	default:
@@ -141,7 +141,7 @@ func (o *Operator) original(ctx context.Context, id uuid.UUID) (ledger.Original,
 	row, err := o.databases.source.Row(ctx, id)
 	switch {
 	case errors.Is(err, tail.ErrRowMissing):
-		return ledger.Original{}, ledger.Refused("its payload was not kept (ledger.bodies), and its row is gone from the outbox")
+		return ledger.Original{}, ledger.RefusedButTold("what was sent is not kept any more", "its payload was not kept (ledger.bodies), and its row is gone from the outbox")
 	case err != nil:
 		return ledger.Original{}, fmt.Errorf("its payload was not kept (ledger.bodies), and its row cannot be read from the outbox: %w", err)
 	}

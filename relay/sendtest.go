@@ -160,7 +160,7 @@ func madeEndpoint(ctx context.Context, cfg *config.Config, name string) (*config
 // it is not valid any more.
 func (e *entry) usable() (*config.Endpoint, error) {
 	if e.defined != nil && e.defined.broken != "" {
-		return nil, ledger.Refused("endpoint %s cannot be used with the relay's configuration: %s", e.Name, e.defined.broken)
+		return nil, ledger.RefusedButTold("endpoint "+e.Name+": "+notUsable, "endpoint %s cannot be used with the relay's configuration: %s", e.Name, e.defined.broken)
 	}
 	return e.config, nil
 }

@@ -62,13 +62,16 @@ type Access struct {
 	portalKeys [][]byte // derived from PortalKeys
 	busy       *rooms   // for pages that are made
 	logged     *rate.Sometimes
+	audited    *rate.Limiter // of failed logins: addresses may be many
+	arrived    arrivals
 }
 
 // NewAccess returns the access for its options.
 func NewAccess(o AccessOptions) *Access {
 	a := &Access{
 		AccessOptions: o, hosts: newHosts(o.Listen, o.Hosts), guesses: newGuesses(), busy: newRooms(maxBusy, maxOwnBusy),
-		logged: &rate.Sometimes{First: 10, Interval: time.Minute},
+		logged: &rate.Sometimes{First: 10, Interval: time.Minute}, audited: rate.NewLimiter(rate.Every(failuresEvery), failuresBurst),
+		arrived: arrivals{seen: make(map[string]time.Time)},
 	}
 	for _, key := range o.PortalKeys {
 		a.portalKeys = append(a.portalKeys, portalKey(key))
@@ -107,6 +110,21 @@ func (a *Access) know(r *http.Request) (*Caller, *denial) {
 	return who, denied
 }
 
+// How many failed logins the audit takes, however many addresses try.
+const (
+	failuresBurst = 100
+	failuresEvery = 10 * time.Second // one more
+)
+
+// note writes to the audit what is not to wait for that it can be written.
+func (a *Access) note(ctx context.Context, actor ledger.Actor, e ledger.Entry) {
+	if err := a.Sessions.Note(ctx, actor, e); err != nil {
+		a.logged.Do(func() {
+			a.Logger.LogAttrs(ctx, slog.LevelWarn, "audit not written", slog.String("action", e.Action), slog.Any("err", err))
+		})
+	}
+}
+
 const csrfHeader = "X-CSRF-Token"
 
 var errUnconfirmed = &denial{status: http.StatusForbidden, detail: "the CSRF token is missing or old (header X-CSRF-Token, or field csrf of a form): reload the page"}
@@ -131,6 +149,9 @@ func (a *Access) identify(r *http.Request) (*Caller, *denial) {
 		return who, denied
 	}
 	if who, denied := a.Proxy.user(r, from); who != nil || denied != nil {
+		if who != nil && a.arrived.again(who.Name) {
+			a.note(r.Context(), who.Actor(), ledger.Entry{Action: "login", Subject: who.Name, Detail: map[string]any{"role": who.Role.String()}})
+		}
 		return who, denied
 	}
 	return nil, &denial{status: http.StatusUnauthorized, detail: "a token is missing: Authorization: Bearer …", challenge: "Bearer"}
@@ -166,7 +187,9 @@ func (a *Access) byToken(ctx context.Context, token, from string, login bool) (*
 		c.who.From = from
 		return c, nil
 	}
-	a.guesses.wrong(guesser, hash)
+	if a.guesses.wrong(guesser, hash) && login && a.audited.Allow() {
+		a.note(ctx, ledger.Actor{Name: "unknown", From: from}, ledger.Entry{Action: "login.failed"})
+	}
 	a.logged.Do(func() {
 		a.Logger.LogAttrs(ctx, slog.LevelWarn, "request with a wrong token", slog.String("address", from))
 	})

@@ -93,8 +93,9 @@ func (g *guesses) wasRight(from netip.Prefix, hash [sha256.Size]byte) bool {
 	return ok
 }
 
-// wrong counts a wrong token, unless it is one that the address tried lately.
-func (g *guesses) wrong(from netip.Prefix, hash [sha256.Size]byte) {
+// wrong counts a wrong token, unless it is one that the address tried lately: then
+// it returns false.
+func (g *guesses) wrong(from netip.Prefix, hash [sha256.Size]byte) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	who := g.by[from]
@@ -107,11 +108,12 @@ func (g *guesses) wrong(from netip.Prefix, hash [sha256.Size]byte) {
 	}
 	who.last = time.Now()
 	if slices.Contains(who.recent[:], hash) {
-		return
+		return false
 	}
 	who.recent[who.next] = hash
 	who.next = (who.next + 1) % sameMistakes
 	who.left.AllowN(who.last, 1)
+	return true
 }
 
 // oldest returns the key of what was last used longest ago.

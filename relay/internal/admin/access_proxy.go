@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -106,4 +108,30 @@ func (p *Proxy) user(r *http.Request, from string) (*Caller, *denial) {
 		who.csrf = c[0].csrf(name)
 	}
 	return who, nil
+}
+
+// A proxy's users log in where no relay sees it. One comes in anew who did not ask
+// for anything for so long, as far as users are remembered.
+const (
+	arrivedFor  = 2 * time.Hour
+	maxArrivals = 1024
+)
+
+// arrivals are the proxy's users who came in. It is safe for concurrent use.
+type arrivals struct {
+	mu   sync.Mutex
+	seen map[string]time.Time // when they asked last
+}
+
+// again reports whether a user comes in now.
+func (v *arrivals) again(name string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	now := time.Now()
+	last, known := v.seen[name]
+	if !known && len(v.seen) >= maxArrivals {
+		delete(v.seen, oldest(v.seen, func(at time.Time) time.Time { return at }))
+	}
+	v.seen[name] = now
+	return !known || now.Sub(last) >= arrivedFor
 }

@@ -6,9 +6,12 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func proxied() AccessOptions {
@@ -120,6 +123,39 @@ func TestTheProxysUsersChangeNothingByOtherPages(t *testing.T) {
 	if without, with := pause(func(*http.Request) {}), pause(header("X-Csrf-Token", token)); without != 403 || with != 200 {
 		t.Errorf("the API answers %d without the token, %d with it", without, with)
 	}
+}
+
+func TestTheProxysUsersComeInToTheAudit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := proxied()
+		o.Proxy.Role = Viewer
+		a := NewAccess(o)
+		ask := func(user string) {
+			if _, denied := a.know(request("GET", "/api/v1/events", "", func(r *http.Request) {
+				r.Header.Del("Authorization")
+				r.Header.Set("X-Forwarded-User", user)
+			})); denied != nil {
+				t.Errorf("%s: %+v", user, denied)
+			}
+		}
+		for range 3 {
+			ask("jane")
+			time.Sleep(arrivedFor - time.Second)
+		}
+		ask("jo")
+		time.Sleep(time.Second)
+		ask("jane")
+		want := []string{"login proxy:jane jane ", "login proxy:jo jo ", "login proxy:jane jane "}
+		if got := o.Sessions.(*fakeSessions).audit; !slices.Equal(got, want) {
+			t.Errorf("the audit has %q", got)
+		}
+		for i := range 2 * maxArrivals {
+			ask(strconv.Itoa(i))
+		}
+		if n := len(a.arrived.seen); n != maxArrivals {
+			t.Errorf("%d users are remembered", n)
+		}
+	})
 }
 
 func TestAddressesAreOfTheProxysWordOrTheConnection(t *testing.T) {

@@ -164,7 +164,7 @@ func TestLoginOpensASessionThatLogoutEnds(t *testing.T) {
 	}
 	b.cookies["posthorn"] = kept
 	b.wants(b.ask("GET", "/admin/webhooks/x", nil), 303, "/login")
-	if want := []string{"login web:root 192.0.2.7 12h0m0s", "logout root 192.0.2.7"}; !slices.Equal(sessions.audit, want) {
+	if want := []string{"login.failed unknown  ", "login web:root 192.0.2.7 12h0m0s", "logout root 192.0.2.7"}; !slices.Equal(sessions.audit, want) {
 		t.Errorf("the audit has %q", sessions.audit)
 	}
 }
@@ -339,10 +339,14 @@ func TestGuessingAtTheLoginIsLimited(t *testing.T) {
 		}
 		b.wants(b.login(adminToken), 429, "too many wrong tokens")
 		portal := a.sealPortalToken(portalClaims{Tenant: "t", Subject: "s", Role: "viewer", Expires: time.Now().Add(time.Hour).Unix()})
+		b.cookies = map[string]string{}                  // else it asks whether to take root's place
 		b.wants(b.login(portal), 303, "/admin/webhooks") // nobody guesses one
 		time.Sleep(guessEvery)
 		b.wants(b.login(adminToken), 303, "/admin/webhooks")
-		if strings.Contains(log.String(), "guess-") {
+		if got := strings.Count(strings.Join(a.Sessions.(*fakeSessions).audit, "\n"), "login.failed unknown"); got != guessBurst {
+			t.Errorf("the audit has %d failed logins", got)
+		}
+		if strings.Contains(log.String()+fmt.Sprint(a.Sessions.(*fakeSessions).audit), "guess-") {
 			t.Errorf("logged: %s", &log)
 		}
 	})

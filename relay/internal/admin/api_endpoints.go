@@ -126,7 +126,7 @@ func (a *API) endpointOperations() {
 	})
 	register(a, operation{
 		id: "test-endpoint", method: http.MethodPost, path: "/endpoints/{name}/test", role: Operator, portal: true, body: maxPayload, within: testWithin,
-		summary: "Send a test to an endpoint", doc: "Sends one request in the way that every delivery is sent, marked by the header Posthorn-Test, and waits for what comes of it. The ledger is not touched. A conflict says why nothing was sent.",
+		summary: "Send a test to an endpoint", doc: "Sends one request in the way that every delivery is sent, marked by the header Posthorn-Test, and waits for what comes of it. Of the ledger it touches the audit only. A conflict says why nothing was sent.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, a.testEndpoint)
 }

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -504,6 +505,39 @@ func TestATenantSendsOneTestAtATime(t *testing.T) {
 	}
 	cancel()
 	all.Wait()
+}
+
+// TestTextsThatPostgresDoesNotTakeAreTheCallersFault asks with a NUL in each text
+// of a path and a query.
+func TestTextsThatPostgresDoesNotTakeAreTheCallersFault(t *testing.T) {
+	var log bytes.Buffer
+	a := newTestAPI(t, &fakeControl{err: errors.New("invalid byte sequence")}, &log)
+	asked := 0
+	ask := func(method, path string) {
+		if w := answerOf(a, request(method, apiPrefix+path, "", nil)); w.Code < 400 || w.Code > 422 {
+			t.Errorf("%s %s answers %d %s", method, path, w.Code, w.Body)
+		}
+		asked++
+	}
+	for path, item := range a.huma.OpenAPI().Paths {
+		named := regexp.MustCompile(`\{\w+\}`).ReplaceAllString(path, "a%00b")
+		for method, o := range map[string]*huma.Operation{"GET": item.Get, "POST": item.Post, "PATCH": item.Patch, "DELETE": item.Delete} {
+			if o != nil && named != path {
+				ask(method, named)
+			}
+			if o == nil || named != path {
+				continue
+			}
+			for _, p := range o.Parameters {
+				if p.In == "query" && p.Schema.Type != "boolean" && p.Name != "cursor" { // a cursor is read here
+					ask(method, path+"?"+p.Name+"=a%00b")
+				}
+			}
+		}
+	}
+	if asked < 30 || strings.Contains(log.String(), "request failed") {
+		t.Errorf("%d requests; logged: %s", asked, &log)
+	}
 }
 
 func TestPagesOfANamedListAreTheWholeList(t *testing.T) {

@@ -15,12 +15,24 @@ import (
 
 // RefusedError reports that nobody can do to a delivery what was asked for as
 // it stands, and why, without fault of the database. Test for it with errors.As.
-type RefusedError struct{ Why string }
+type RefusedError struct {
+	Why string
+	// Told is what a tenant is told of it, where Why is about how the relay is run
+	// or what its people do; "" for Why.
+	Told string
+}
 
 func (e *RefusedError) Error() string { return e.Why }
 
 // Refused returns a *RefusedError.
-func Refused(format string, args ...any) error { return &RefusedError{fmt.Sprintf(format, args...)} }
+func Refused(format string, args ...any) error {
+	return &RefusedError{Why: fmt.Sprintf(format, args...)}
+}
+
+// RefusedButTold is Refused with what a tenant is told instead.
+func RefusedButTold(told, format string, args ...any) error {
+	return &RefusedError{Why: fmt.Sprintf(format, args...), Told: told}
+}
 
 // Original is what an event's deliveries are rendered from.
 type Original struct {

@@ -183,8 +183,12 @@ func (l *Ledger) StartReplay(ctx context.Context, r ReplayRequest, actor Actor) 
 		if tag.RowsAffected() == 0 {
 			return Refused("%d replays run already: wait, or cancel one", maxReplays)
 		}
+		tenant, err := r.whose(ctx, tx)
+		if err != nil {
+			return err
+		}
 		return actor.record(ctx, tx, Entry{
-			Action: "replay.start", Subject: id.String(), Tenant: r.Scope, Detail: map[string]any{"request": json.RawMessage(text), "deliveries": p.Total, "more": p.More},
+			Action: "replay.start", Subject: id.String(), Tenant: tenant, Detail: map[string]any{"request": json.RawMessage(text), "deliveries": p.Total, "more": p.More},
 		})
 	})
 	if err != nil {
@@ -274,17 +278,47 @@ func (l *Ledger) RunningReplays(ctx context.Context) ([]Replay, error) {
 	return list, nil
 }
 
-const sqlCancelReplay = `UPDATE posthorn.replays SET state = 'cancelled', finished_at = clock_timestamp() WHERE id = $1 AND state = 'running' AND ($2 = '' OR tenant = $2)`
+const sqlCancelReplay = `UPDATE posthorn.replays SET state = 'cancelled', finished_at = clock_timestamp() WHERE id = $1 AND state = 'running' AND ($2 = '' OR tenant = $2) RETURNING request`
+
+// sqlWhose is for no row where endpoints of several tenants have the name.
+const sqlWhose = `SELECT min(coalesce(e.tenant, '')) FROM posthorn.endpoints e WHERE ` + sqlNamed + ` HAVING count(DISTINCT coalesce(e.tenant, '')) = 1`
+
+// whose returns the tenant whose deliveries alone a request is about; "" for none.
+func (r *ReplayRequest) whose(ctx context.Context, tx pgx.Tx) (tenant string, err error) {
+	if r.Scope != "" {
+		return r.Scope, nil
+	}
+	if r.Endpoint == "" {
+		return r.Tenant, nil
+	}
+	err = tx.QueryRow(ctx, sqlWhose, r.Endpoint, "").Scan(&tenant)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
+	return tenant, err
+}
 
 // CancelReplay ends a replay where it is. One that is over stays as it is. It
 // returns ErrUnknownReplay, also for one of another scope.
 func (l *Ledger) CancelReplay(ctx context.Context, id uuid.UUID, scope string, actor Actor) (*Replay, error) {
 	err := pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, sqlCancelReplay, id, scope)
-		if err != nil || tag.RowsAffected() == 0 {
+		var text []byte
+		err := tx.QueryRow(ctx, sqlCancelReplay, id, scope).Scan(&text)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		var request ReplayRequest
+		if err == nil {
+			err = json.Unmarshal(text, &request)
+		}
+		if err != nil {
 			return err
 		}
-		return actor.record(ctx, tx, Entry{Action: "replay.cancel", Subject: id.String(), Tenant: scope})
+		tenant, err := request.whose(ctx, tx)
+		if err != nil {
+			return err
+		}
+		return actor.record(ctx, tx, Entry{Action: "replay.cancel", Subject: id.String(), Tenant: tenant})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cancel replay %s: %w", id, err)

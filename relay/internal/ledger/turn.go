@@ -156,7 +156,8 @@ func takesRetry(ctx context.Context, tx pgx.Tx, endpoint uuid.UUID) error {
 	if e.Reason != "" {
 		why = " (" + e.Reason + ")"
 	}
-	return Refused("its endpoint %s is %s%s: resume it first: %s", e.Name, e.State, why, ResumeCommand(e.Name))
+	told := fmt.Sprintf("its endpoint %s is %s: resume it first", e.Name, e.State)
+	return RefusedButTold(told, "its endpoint %s is %s%s: resume it first: %s", e.Name, e.State, why, ResumeCommand(e.Name))
 }
 
 // act calls do with an endpoint that the actor may turn.

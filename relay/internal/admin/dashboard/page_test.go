@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/html"
+
+	"github.com/posthorn/posthorn/relay/internal/admin"
 )
 
 // pagesOf returns the paths of all pages, and whom they answer.
@@ -226,6 +228,10 @@ func TestViewersChangeNothing(t *testing.T) {
 
 func TestPortalHasItsOwnPagesAndFieldsOnly(t *testing.T) {
 	b := newBrowser(t, "portal")
+	b.d.Snapshot = func() admin.Snapshot { return admin.Snapshot{Role: admin.RoleStandby} }
+	if text := b.get("/endpoints", http.StatusOK).text; strings.Contains(text, admin.RoleStandby) {
+		t.Errorf("a tenant is told that the relay is a standby: %s", text)
+	}
 	p := b.get("/endpoints", http.StatusOK)
 	var names []string
 	for _, n := range p.all(func(n *html.Node) bool {
