@@ -43,11 +43,11 @@ func (d *demo) pages(ctx context.Context) ([]shot, error) {
 		return nil, err
 	}
 	at := func(name string) string { return "/endpoints/" + named[name].ID }
-	return []shot{
+	return []shot{ // first those of what does not last
 		{name: "overview", path: "/overview?span=15m"},
+		{name: "endpoint-paused", path: at("hris-sync") + "?span=15m"},
 		{name: "endpoints", path: "/endpoints"},
 		{name: "endpoint", path: at("northwind-calendar") + "?span=15m"},
-		{name: "endpoint-paused", path: at("hris-sync") + "?span=15m"},
 		{name: "endpoint-test", path: at("acme-warehouse") + "?span=15m", act: sendTest, then: tested},
 		{name: "endpoint-secret", path: at("acme-payroll") + "?span=15m", act: rotate, then: rotated},
 		{name: "endpoint-new", path: "/endpoints/new", act: filled, then: "true"},
