@@ -106,7 +106,7 @@ func (l *Ledger) Pause(ctx context.Context, name, reason string, actor Actor) (*
 		return e.turn(ctx, tx, turn{to: Paused, by: byOperator, reason: reason, actor: actor})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("pause endpoint %s: %w", name, err)
+		return nil, fmt.Errorf("pause endpoint %s: %w", e.called(name), err)
 	}
 	return e, nil
 }
@@ -124,7 +124,7 @@ func (l *Ledger) Resume(ctx context.Context, name, reason string, actor Actor) (
 		return e.turn(ctx, tx, turn{to: Enabled, by: byOperator, reason: reason, actor: actor})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("resume endpoint %s: %w", name, err)
+		return nil, fmt.Errorf("resume endpoint %s: %w", e.called(name), err)
 	}
 	return e, nil
 }
@@ -175,6 +175,15 @@ func (l *Ledger) act(ctx context.Context, name string, actor Actor, do func(*Tur
 		return do(e, tx)
 	})
 	return e, err
+}
+
+// called returns the endpoint's name, or what it was asked for by where there is
+// none.
+func (e *Turned) called(asked string) string {
+	if e == nil {
+		return asked
+	}
+	return e.Name
 }
 
 const sqlIsDefined = `SELECT EXISTS (SELECT FROM posthorn.definitions WHERE id = $1)`
