@@ -174,6 +174,7 @@ func (s *story) sendTest(want ...string) {
 	if still, err := eval[bool](s.b, `performance.timeOrigin === %v`, before); err != nil || !still || s.b.path() != at {
 		s.t.Errorf("the test's result is at %s, on another page than %s: %v", s.b.path(), at, err)
 	}
+	s.did = append(s.did, s.actor+" endpoint.test")
 }
 
 // testArrives sends a test that the receiver takes.
