@@ -165,7 +165,7 @@ func TestListenerStopsWhenItsTimeIsOver(t *testing.T) {
 }
 
 func TestListenerStopsWhenWhatItCameInByEnds(t *testing.T) {
-	listens := func(t *testing.T, a *API, change func(*http.Request)) time.Duration {
+	listens := func(a *API, change func(*http.Request)) time.Duration {
 		begin := time.Now()
 		answerOf(a, request("GET", "/api/v1/live", "", change))
 		return time.Since(begin)
@@ -173,7 +173,7 @@ func TestListenerStopsWhenWhatItCameInByEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newTestAPI(t, &looks{lists: []func() ([]ledger.Delivery, error){shows()}}, &bytes.Buffer{})
 		token := a.Access.sealPortalToken(portalClaims{Tenant: "t", Subject: "s", Role: "viewer", Expires: time.Now().Add(90 * time.Second).Unix()})
-		if took := listens(t, a, bearer(token)); took < 89*time.Second || took > 91*time.Second {
+		if took := listens(a, bearer(token)); took < 89*time.Second || took > 91*time.Second {
 			t.Errorf("with a portal token of 90s it listened for %s", took)
 		}
 	})
@@ -187,7 +187,7 @@ func TestListenerStopsWhenWhatItCameInByEnds(t *testing.T) {
 			defer sessions.mu.Unlock()
 			clear(sessions.open)
 		})
-		took := listens(t, a, func(r *http.Request) {
+		took := listens(a, func(r *http.Request) {
 			r.Header.Del("Authorization")
 			r.AddCookie(&http.Cookie{Name: sessionCookie, Value: b.cookies[sessionCookie]})
 		})

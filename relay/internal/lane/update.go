@@ -39,8 +39,8 @@ func (s *Set) Update(ctx context.Context, endpoints []*Endpoint, backlogs map[uu
 	}
 	s.leaving = slices.DeleteFunc(s.leaving, func(l *lane) bool { return kept[l] })
 	s.lanes.Store(&lanes)
-	for i, l := range lanes {
-		l.adopt(ctx, endpoints[i], standings)
+	for i, ep := range endpoints {
+		lanes[i].adopt(ctx, ep, standings)
 	}
 	for _, l := range before {
 		if !kept[l] {
