@@ -59,20 +59,26 @@ type endpointCount struct {
 	Count    int64  `json:"count"`
 }
 
+// replayRequest is what a replay was asked to do.
+type replayRequest struct {
+	ReplayBody
+	EndpointID string `json:"endpoint_id,omitempty" format:"uuid" doc:"Whose name the endpoint's was when the replay began."`
+}
+
 // replay is a job that makes deliveries again.
 type replay struct {
-	ID         uuid.UUID  `json:"id" format:"uuid"`
-	State      string     `json:"state" enum:"running,done,cancelled,failed"`
-	Request    ReplayBody `json:"request"`
-	Total      int64      `json:"total" doc:"Deliveries that it was about when it began, counted up to 100,000."`
-	TotalMore  bool       `json:"total_more" doc:"Whether there were more than were counted."`
-	Done       int64      `json:"done" doc:"Deliveries that were made pending again, or due now."`
-	Skipped    int64      `json:"skipped" doc:"Deliveries that could not be: their payload is gone, their endpoint is paused, disabled or removed, or they are being sent."`
-	At         *time.Time `json:"at,omitempty" doc:"How far it has come: the commit time of the event it came to last."`
-	CreatedAt  time.Time  `json:"created_at"`
-	CreatedBy  string     `json:"created_by"`
-	FinishedAt *time.Time `json:"finished_at,omitempty"`
-	Error      string     `json:"error,omitempty" doc:"Why it does not go on, for now or for good."`
+	ID         uuid.UUID     `json:"id" format:"uuid"`
+	State      string        `json:"state" enum:"running,done,cancelled,failed"`
+	Request    replayRequest `json:"request"`
+	Total      int64         `json:"total" doc:"Deliveries that it was about when it began, counted up to 100,000."`
+	TotalMore  bool          `json:"total_more" doc:"Whether there were more than were counted."`
+	Done       int64         `json:"done" doc:"Deliveries that were made pending again, or due now."`
+	Skipped    int64         `json:"skipped" doc:"Deliveries that could not be: their payload is gone, their endpoint is paused, disabled or removed, or they are being sent."`
+	At         *time.Time    `json:"at,omitempty" doc:"How far it has come: the commit time of the event it came to last."`
+	CreatedAt  time.Time     `json:"created_at"`
+	CreatedBy  string        `json:"created_by"`
+	FinishedAt *time.Time    `json:"finished_at,omitempty"`
+	Error      string        `json:"error,omitempty" doc:"Why it does not go on, for now or for good."`
 }
 
 type replayPage struct {
@@ -232,7 +238,12 @@ func (b *ReplayBody) request(states []ledger.State) (r ledger.ReplayRequest, err
 
 func replayOf(r *ledger.Replay) replay {
 	q := &r.Request
-	shown := ReplayBody{Endpoint: q.Endpoint, Tenant: q.Tenant, Type: q.Type, From: shownTime(q.From), Until: shownTime(q.Until), NewIDs: q.NewIDs, Rate: q.Rate}
+	shown := replayRequest{ReplayBody: ReplayBody{
+		Endpoint: q.Endpoint, Tenant: q.Tenant, Type: q.Type, From: shownTime(q.From), Until: shownTime(q.Until), NewIDs: q.NewIDs, Rate: q.Rate,
+	}}
+	if q.EndpointID != uuid.Nil {
+		shown.EndpointID = q.EndpointID.String()
+	}
 	for _, s := range q.States {
 		shown.States = append(shown.States, string(s))
 	}
