@@ -107,7 +107,7 @@ func TestAPIOperatesTheRelay(t *testing.T) {
 		}
 		return nil
 	})
-	if n := db.count(t, `SELECT count(*) FROM posthorn.audit WHERE actor = 'api:ops'`); n != 3 {
+	if n := db.count(t, `SELECT count(*) FROM posthorn.audit WHERE actor = 'api:ops'`); n != 4 { // pause, test, resume, retry
 		t.Errorf("the audit has %d entries of the token's owner", n)
 	}
 	if status := r.api(t, "another-token-of-some-length", "GET", "/stream", &problem); status != 401 {
