@@ -32,9 +32,12 @@ endpoints:
 		t.Fatalf("%d deliveries are pending, want %d", pending, n)
 	}
 	startRelay(t, db, rcv, kept).waitReady()
-	if failed := db.count(t, `SELECT count(*) FROM posthorn.deliveries WHERE state = 'failed' AND error = 'endpoint removed'`); failed != n {
-		t.Errorf("%d deliveries ended as failed: endpoint removed, want %d", failed, n)
-	}
+	eventually(t, time.Minute, func() error { // the relay does not wait for that
+		if failed := db.count(t, `SELECT count(*) FROM posthorn.deliveries WHERE state = 'failed' AND error = 'endpoint removed'`); failed != n {
+			return fmt.Errorf("%d deliveries ended as failed: endpoint removed, want %d", failed, n)
+		}
+		return nil
+	})
 	if left := db.count(t, `SELECT (SELECT count(*) FROM posthorn.pending) + (SELECT count(*) FROM posthorn.payloads)`); left != 0 {
 		t.Errorf("%d rows are left in pending and payloads", left)
 	}
