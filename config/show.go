@@ -269,6 +269,12 @@ func (c *Config) effective(endpoint *Endpoint, n *node) []byte {
 	return b.Bytes()
 }
 
+// Hide returns what puts *** in the place of the endpoint's secrets, and of more
+// of them, wherever a text has them. What is very short is left as it is.
+func (e *Endpoint) Hide(more ...string) *strings.Replacer {
+	return hiding(append(secretsOf(reflect.ValueOf(*e), false), more...))
+}
+
 // secretsOf returns what stands in v where a key says that it is secret. headers
 // is whether v is a map of headers.
 func secretsOf(v reflect.Value, headers bool) (all []string) {

@@ -206,32 +206,15 @@ func (c *control) Catalogue() []admin.EventType {
 
 const masked = "***"
 
-// shortSecret is the longest text that is not looked for in bodies: it would
-// be found where it is none.
-const shortSecret = 5
-
 // maskOf returns what puts *** in the place of an endpoint's secrets, which a
 // template may have put into a body, and a receiver into its answer.
 func maskOf(ep *config.Endpoint) *strings.Replacer {
-	secrets := []string{ep.Secret.Reveal(), ep.Auth.Bearer.Token.Reveal(), ep.Auth.OAuth2.ClientSecret.Reveal()}
+	var secrets []string
 	basic := func(user, password string) {
 		secrets = append(secrets, password, base64.StdEncoding.EncodeToString([]byte(user+":"+password)))
 	}
 	if ep.Auth.Basic.Username != "" {
 		basic(ep.Auth.Basic.Username, ep.Auth.Basic.Password.Reveal())
-	}
-	previous := ep.PreviousSecrets
-	for _, s := range ep.Signatures {
-		secrets = append(secrets, s.Secret.Reveal())
-		previous = slices.Concat(previous, s.PreviousSecrets)
-	}
-	for _, p := range previous {
-		secrets = append(secrets, p.Secret.Reveal())
-	}
-	for name, value := range ep.Headers {
-		if config.IsCredentialHeader(name) {
-			secrets = append(secrets, value)
-		}
 	}
 	if u, err := url.Parse(ep.URL.Reveal()); err == nil {
 		if password, ok := u.User.Password(); ok {
@@ -244,13 +227,5 @@ func maskOf(ep *config.Endpoint) *strings.Replacer {
 			}
 		}
 	}
-	// The replacer takes the first that fits: a secret that begins with another one goes first.
-	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
-	var pairs []string
-	for _, secret := range secrets {
-		if len(secret) > shortSecret {
-			pairs = append(pairs, secret, masked)
-		}
-	}
-	return strings.NewReplacer(pairs...)
+	return ep.Hide(secrets...)
 }
