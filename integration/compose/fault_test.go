@@ -114,15 +114,16 @@ func TestRollingUpgradeLosesAndRepeatsNothing(t *testing.T) {
 	s.write(100, both...)
 	s.waitMore(200)
 
-	// The waiting one first; the one that delivers then hands over to it.
+	// The waiting one first. When the one that delivers goes, whichever asks
+	// first takes over: the waiting one, or its own successor, which may be there
+	// before the waiting one looks again.
 	s.env["RELAY_B_IMAGE"] = relayImage(t)
 	s.up("relay-b")
 	s.waitRole("relay-b", "standby")
 	s.waitMore(200)
 	s.env["RELAY_IMAGE"] = relayImage(t)
 	s.up("relay-a")
-	s.waitRole("relay-b", "active")
-	s.waitRole("relay-a", "standby")
+	s.waitPair("relay-a", "relay-b")
 	s.waitMore(200)
 	runs("relay-a", testedVersion)
 	runs("relay-b", testedVersion)

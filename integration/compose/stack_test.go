@@ -194,21 +194,41 @@ func (s *stack) address(service, network string) string {
 	return s.inspect(service, fmt.Sprintf(`{{(index .NetworkSettings.Networks "%s_%s").IPAddress}}`, s.project, network))
 }
 
-// waitRole waits until a relay has the role, as it says itself.
+// role is a relay's role, as it says itself.
+func (s *stack) role(relay string) (string, error) {
+	s.t.Helper()
+	text, err := execute(nil, "docker", "exec", s.container(relay), "posthorn", "health", "--output", "json")
+	if err != nil {
+		return "", err
+	}
+	var health struct{ Role string }
+	err = json.Unmarshal([]byte(text), &health)
+	return health.Role, err
+}
+
+// waitRole waits until a relay has the role.
 func (s *stack) waitRole(relay, role string) {
 	s.t.Helper()
-	id := s.container(relay)
 	eventually(s.t, time.Minute, func() error {
-		text, err := execute(nil, "docker", "exec", id, "posthorn", "health", "--output", "json")
-		if err != nil {
+		got, err := s.role(relay)
+		if err == nil && got != role {
+			err = fmt.Errorf("%s is %s, waiting for %s", relay, got, role)
+		}
+		return err
+	})
+}
+
+// waitPair waits until one of two relays delivers and the other stands by.
+func (s *stack) waitPair(relay, other string) {
+	s.t.Helper()
+	eventually(s.t, time.Minute, func() error {
+		first, err := s.role(relay)
+		second, err2 := s.role(other)
+		if err := errors.Join(err, err2); err != nil {
 			return err
 		}
-		var health struct{ Role string }
-		if err := json.Unmarshal([]byte(text), &health); err != nil {
-			return err
-		}
-		if health.Role != role {
-			return fmt.Errorf("%s is %s, waiting for %s", relay, health.Role, role)
+		if (first != "active" || second != "standby") && (first != "standby" || second != "active") {
+			return fmt.Errorf("%s is %s and %s is %s, waiting for one active and one standby", relay, first, other, second)
 		}
 		return nil
 	})
