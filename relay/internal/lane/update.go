@@ -29,6 +29,7 @@ func (s *Set) Update(ctx context.Context, endpoints []*Endpoint, backlogs map[uu
 		l := s.byID[ep.ID]
 		if l == nil {
 			l = newLane(s, ep, backlogs[ep.ID], standings[ep.ID])
+			l.heldAt = s.holds.Add(1)                 // what was read before may be older
 			l.allBlocked = ep.Ordered && l.stored > 0 // until the keys are read beside a claim
 			s.byID[ep.ID] = l                         // without an entry in seen: its backlog is counted soon
 			if ep.Again {
@@ -64,7 +65,10 @@ func (l *lane) adopt(ctx context.Context, ep *Endpoint, standings map[uuid.UUID]
 	l.leaving = false
 	l.endpoint.Store(ep)
 	if now, ok := standings[ep.ID]; ok && back {
-		if l.state, l.reason = now.State, ""; now.State == ledger.Enabled {
+		was := l.state
+		l.state, l.reason = now.State, ""
+		l.heldAt = l.set.holds.Add(1)                        // what was read before may be older
+		if now.State == ledger.Enabled && was != now.State { // else the ledger's watch was first
 			l.tellState()
 		}
 	}
