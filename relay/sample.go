@@ -40,11 +40,12 @@ type span struct {
 	length time.Duration
 	began  time.Time
 	before *admin.Totals // at its beginning
+	peak   ledger.Levels // since its beginning
 }
 
-// sample keeps what was counted since begin, over and over, and at the end of the
-// session. It reads the counters that there are for metrics: nothing is counted
-// for it.
+// sample keeps what was counted since begin and how high levels were, over and
+// over, and at the end of the session. It reads what there is for metrics: nothing
+// is counted for it.
 func (s *session) sample(ctx context.Context, begin *admin.Totals) error {
 	spans := []*span{{length: ledger.SpanShort}, {length: ledger.SpanMiddle}, {length: ledger.SpanLong}}
 	for _, p := range spans {
@@ -61,18 +62,16 @@ func (s *session) sample(ctx context.Context, begin *admin.Totals) error {
 
 // takeSamples keeps the samples of the spans that are over, or of all.
 func (s *session) takeSamples(ctx context.Context, spans []*span, all bool) {
-	totals, now := s.relay.metrics.Totals(), time.Now()
+	totals, levels, now := s.relay.metrics.Totals(), levelsOf(s.relay.snapshot()), time.Now()
 	for _, p := range spans {
+		p.peak.Raise(levels)
 		took := now.Sub(p.began)
 		if took < p.length-time.Second && !all {
 			continue
 		}
 		counted := totals.Since(p.before)
-		p.began, p.before = now, totals
-		if counted == nil {
-			continue
-		}
-		sample := &ledger.Sample{Span: p.length, Took: took, All: counted.All}
+		sample := &ledger.Sample{Span: p.length, Took: took, All: counted.All, Peak: p.peak}
+		p.began, p.before, p.peak = now, totals, ledger.Levels{}
 		if p.length == ledger.SpanLong || p.length == ledger.SpanMiddle && len(counted.Endpoints) <= manySampled {
 			sample.Endpoints = counted.Endpoints
 		}
@@ -80,4 +79,18 @@ func (s *session) takeSamples(ctx context.Context, spans []*span, all bool) {
 			s.relay.logger.LogAttrs(ctx, slog.LevelWarn, "stats could not be kept", slog.Any("err", err))
 		}
 	}
+}
+
+// levelsOf returns the levels of a relay that delivers.
+func levelsOf(snap admin.Snapshot) (l ledger.Levels) {
+	for _, e := range snap.Endpoints {
+		l.Parked += int64(e.Pending)
+	}
+	if !snap.OldestUnsettled.IsZero() {
+		l.Unsettled = time.Since(snap.OldestUnsettled)
+	}
+	if snap.SlotKnown {
+		l.SlotLag, l.SlotRetained = &snap.SlotLag, &snap.SlotRetained
+	}
+	return l
 }

@@ -29,19 +29,23 @@ func TestStatsOutliveTheRelay(t *testing.T) {
 		Series []struct {
 			Events, Delivered int
 			FailedAttempts    int `json:"failed_attempts"`
+			Parked            int
+			Retained          int `json:"slot_retained_bytes"`
 		}
 	}
 	hour := "from=" + url.QueryEscape(began.Add(-30*time.Minute).Format(time.RFC3339)) + "&until=" + url.QueryEscape(began.Add(30*time.Minute).Format(time.RFC3339))
 	for query, want := range map[string]string{
-		hour + "&step=10s": "5 5 true", hour + "&step=5m": "5 5 true", hour + "&step=20m": "5 5 true", hour + "&endpoint=erp": "0 5 false", hour + "&endpoint=a+b%2Fc": "0 0 false",
+		hour + "&step=10s": "5 5 true 5 true", hour + "&step=5m": "5 5 true 5 true", hour + "&step=20m": "5 5 true 5 true",
+		hour + "&endpoint=erp": "0 5 false 0 false", hour + "&endpoint=a+b%2Fc": "0 0 false 0 false",
 	} {
 		c.must(t, "viewer", "GET", "/api/v1/stats?"+query, "", &of)
-		var events, delivered, failed int
+		var events, delivered, failed, parked, retained int
 		for _, p := range of.Series {
 			events, delivered, failed = events+p.Events, delivered+p.Delivered, failed+p.FailedAttempts
+			parked, retained = max(parked, p.Parked), max(retained, p.Retained)
 		}
 		// Beside the five events there are the relay's own, about the endpoint that fails.
-		if got := fmt.Sprint(min(events, 5), delivered, failed > 0); got != want {
+		if got := fmt.Sprint(min(events, 5), delivered, failed > 0, parked, retained > 0); got != want {
 			t.Errorf("%s: %s, not %s", query, got, want)
 		}
 		of.Series = nil

@@ -61,8 +61,8 @@ FROM generate_series(1, $1::int) n JOIN posthorn.endpoints e ON e.name = 'e' || 
 
 // sqlControlStats fills so many days of stats, of endpoints two in short spans.
 var sqlControlStats = []string{
-	`INSERT INTO posthorn.stats (created_at, span, endpoint_id, events, delivered, failed, attempts, failed_attempts, latency)
-SELECT at, span, NULL, 100, 99, 1, 103, 4, array_fill(5::bigint, ARRAY[21]) FROM unnest(ARRAY[10, 60, 600]) span,
+	`INSERT INTO posthorn.stats (created_at, span, endpoint_id, events, delivered, failed, attempts, failed_attempts, latency, parked, unsettled_us, slot_lag, slot_retained)
+SELECT at, span, NULL, 100, 99, 1, 103, 4, array_fill(5::bigint, ARRAY[21]), 1000, 20000, 200000, 50000000 FROM unnest(ARRAY[10, 60, 600]) span,
   generate_series(now() - $1::int * interval '1 day', now(), span * interval '1 second') at`,
 	`INSERT INTO posthorn.stats (created_at, span, endpoint_id, events, delivered, failed, attempts, failed_attempts)
 SELECT at, span, e.id, 0, 99, 1, 103, 4 FROM (VALUES (60, least($1::int, 2)), (600, $1::int)) s(span, days),

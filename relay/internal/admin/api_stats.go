@@ -48,6 +48,11 @@ type statsPoint struct {
 	P50MS          float64   `json:"p50_ms"`
 	P95MS          float64   `json:"p95_ms"`
 	P99MS          float64   `json:"p99_ms"`
+
+	Parked            *int64   `json:"parked,omitempty" doc:"The most deliveries that waited in the ledger; this and what follows is absent of steps in which no relay delivered, of one endpoint, and of a tenant."`
+	OldestUnsettledMS *float64 `json:"oldest_unsettled_ms,omitempty" doc:"The highest age of the oldest event that was not recorded, in milliseconds."`
+	SlotLagBytes      *int64   `json:"slot_lag_bytes,omitempty" doc:"The most WAL that was not confirmed."`
+	SlotRetainedBytes *int64   `json:"slot_retained_bytes,omitempty" doc:"The most WAL that Postgres kept for the slot."`
 }
 
 // The bounds of a series.
@@ -120,10 +125,15 @@ func (a *API) showStats(ctx context.Context, who *Caller, in *statsInput) (*stat
 		out.Now.SlotLagBytes, out.Now.SlotRetainedBytes = &n.SlotLag, &n.SlotRetained
 	}
 	for _, p := range s.Series {
-		out.Series = append(out.Series, statsPoint{
+		point := statsPoint{
 			At: p.At, Events: p.Events, Delivered: p.Delivered, Failed: p.Failed, Attempts: p.Attempts, FailedAttempts: p.FailedAttempts,
 			P50MS: inMS(p.P50), P95MS: inMS(p.P95), P99MS: inMS(p.P99),
-		})
+		}
+		if peak := p.Peak; peak != nil {
+			unsettled := inMS(peak.Unsettled)
+			point.Parked, point.OldestUnsettledMS, point.SlotLagBytes, point.SlotRetainedBytes = &peak.Parked, &unsettled, peak.SlotLag, peak.SlotRetained
+		}
+		out.Series = append(out.Series, point)
 	}
 	return &statsOutput{out}, nil
 }

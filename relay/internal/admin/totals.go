@@ -110,7 +110,8 @@ func read(m prometheus.Metric) *dto.Metric {
 	return &d
 }
 
-// Since returns what was counted since before; nil where nothing was.
+// Since returns what was counted since before, of those endpoints of which
+// something was.
 func (t *Totals) Since(before *Totals) *Totals {
 	d := &Totals{All: less(&t.All, &before.All), Endpoints: make(map[string]ledger.Count)}
 	for name, c := range t.Endpoints {
@@ -121,9 +122,6 @@ func (t *Totals) Since(before *Totals) *Totals {
 		if c = less(&c, &was); c.Attempts+c.Delivered+c.Failed > 0 {
 			d.Endpoints[name] = c
 		}
-	}
-	if d.All.Events+d.All.Attempts+d.All.Delivered+d.All.Failed == 0 {
-		return nil
 	}
 	return d
 }

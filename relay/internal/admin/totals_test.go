@@ -16,8 +16,9 @@ func TestTotalsAreWhatWasCounted(t *testing.T) {
 	m.Finals("a", ledger.Delivered)()
 	m.Delivered(3 * time.Millisecond)
 	before := m.Totals()
-	if d := m.Totals().Since(before); d != nil {
-		t.Errorf("since a moment ago: %+v", d)
+	nothing := &Totals{All: ledger.Count{Latency: make([]int64, len(ledger.LatencyBounds)+1)}, Endpoints: map[string]ledger.Count{}}
+	if diff := cmp.Diff(nothing, m.Totals().Since(before)); diff != "" {
+		t.Errorf("since a moment ago (-want +got):\n%s", diff)
 	}
 	m.Event()
 	m.Event()

@@ -61,16 +61,37 @@ const (
 	SpanLong   = 10 * time.Minute
 )
 
+// Levels is how much there is of what comes and goes.
+type Levels struct {
+	Parked       int64         // deliveries that wait in the ledger
+	Unsettled    time.Duration // age of the oldest event that is read and not recorded; 0 without any
+	SlotLag      *int64        // bytes of WAL that are not confirmed; nil while that is not known
+	SlotRetained *int64        // bytes of WAL that Postgres keeps for the slot; nil as above
+}
+
+// Raise makes l the higher of itself and another, level by level.
+func (l *Levels) Raise(other Levels) {
+	higher := func(a, b *int64) *int64 {
+		if a == nil || b != nil && *b > *a {
+			return b
+		}
+		return a
+	}
+	l.Parked, l.Unsettled = max(l.Parked, other.Parked), max(l.Unsettled, other.Unsettled)
+	l.SlotLag, l.SlotRetained = higher(l.SlotLag, other.SlotLag), higher(l.SlotRetained, other.SlotRetained)
+}
+
 // Sample is what happened in a span that ends now.
 type Sample struct {
 	Span      time.Duration // one of the three
 	Took      time.Duration // how long the span really was
 	All       Count
+	Peak      Levels           // the highest of the span
 	Endpoints map[string]Count // by name or id, of those at which something did
 }
 
-const sqlSample = `INSERT INTO posthorn.stats (created_at, span, events, delivered, failed, attempts, failed_attempts, latency)
-SELECT now() - $1 * interval '1 microsecond', $2, $3, $4, $5, $6, $7, $8 WHERE EXISTS (SELECT FROM posthorn.relay WHERE slot = $9 AND epoch = $10)`
+const sqlSample = `INSERT INTO posthorn.stats (created_at, span, events, delivered, failed, attempts, failed_attempts, latency, parked, unsettled_us, slot_lag, slot_retained)
+SELECT now() - $1 * interval '1 microsecond', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 WHERE EXISTS (SELECT FROM posthorn.relay WHERE slot = $13 AND epoch = $14)`
 
 // sqlSampleEndpoints takes an endpoint by its id where the counters name that:
 // a name is one of the configuration's, whatever endpoints of the API have it too.
@@ -89,7 +110,8 @@ func (l *Ledger) Record(ctx context.Context, s *Sample) error {
 	b := &pgx.Batch{}
 	b.Queue(`SELECT posthorn.ensure_partition(now() - $1 * interval '1 microsecond')`, microseconds(s.Took))
 	span := int(s.Span / time.Second)
-	b.Queue(sqlSample, microseconds(s.Took), span, s.All.Events, s.All.Delivered, s.All.Failed, s.All.Attempts, s.All.FailedAttempts, s.All.Latency, l.slot, l.epoch.Load())
+	b.Queue(sqlSample, microseconds(s.Took), span, s.All.Events, s.All.Delivered, s.All.Failed, s.All.Attempts, s.All.FailedAttempts, s.All.Latency,
+		s.Peak.Parked, microseconds(s.Peak.Unsettled), s.Peak.SlotLag, s.Peak.SlotRetained, l.slot, l.epoch.Load())
 	if len(s.Endpoints) > 0 {
 		var names []string
 		var ids []*uuid.UUID
@@ -128,6 +150,7 @@ type Point struct {
 	Attempts       int64
 	FailedAttempts int64
 	P50, P95, P99  time.Duration // from commit to delivery; 0 without any, and for less than all endpoints
+	Peak           *Levels       // the highest of the step; nil where no relay delivered, and for less than all endpoints
 }
 
 // span returns the longest of the spans that are no longer than a step.
@@ -154,15 +177,17 @@ const sqlSeries = `WITH ended AS MATERIALIZED (
   SELECT * FROM posthorn.stats WHERE %[1]s AND span = $4 AND created_at >= $2 AND created_at < $3 UNION ALL
   SELECT * FROM posthorn.stats WHERE %[1]s AND span = 60 AND $4 = 600 AND created_at >= (SELECT at FROM ended) AND created_at < $3
 ), rows AS MATERIALIZED (
-  SELECT floor(extract(epoch FROM created_at - $2::timestamptz) * 1000000 / $1)::bigint AS step, events, delivered, failed, attempts, failed_attempts, latency FROM spans
+  SELECT floor(extract(epoch FROM created_at - $2::timestamptz) * 1000000 / $1)::bigint AS step, events, delivered, failed, attempts, failed_attempts, latency,
+    parked, unsettled_us, slot_lag, slot_retained FROM spans
 ), buckets AS (
   SELECT step, array_agg(n ORDER BY bucket) AS latency FROM (
     SELECT r.step, u.bucket, sum(u.n)::bigint AS n FROM rows r, unnest(r.latency) WITH ORDINALITY AS u(n, bucket) GROUP BY 1, 2) summed GROUP BY 1
 ), counts AS (
   SELECT step, sum(events)::bigint AS events, sum(delivered)::bigint AS delivered, sum(failed)::bigint AS failed,
-    sum(attempts)::bigint AS attempts, sum(failed_attempts)::bigint AS failed_attempts FROM rows GROUP BY 1
+    sum(attempts)::bigint AS attempts, sum(failed_attempts)::bigint AS failed_attempts,
+    max(parked) AS parked, max(unsettled_us) AS unsettled_us, max(slot_lag) AS slot_lag, max(slot_retained) AS slot_retained FROM rows GROUP BY 1
 )
-SELECT step, events, delivered, failed, attempts, failed_attempts, latency FROM counts LEFT JOIN buckets USING (step) ORDER BY step`
+SELECT step, events, delivered, failed, attempts, failed_attempts, latency, parked, unsettled_us, slot_lag, slot_retained FROM counts LEFT JOIN buckets USING (step) ORDER BY step`
 
 // Series returns what happened, in steps of q.Step from q.From on: those in
 // which nothing did are there too. The last one may be cut off. An endpoint that
@@ -172,13 +197,13 @@ func (l *Ledger) Series(ctx context.Context, q StatsQuery) ([]Point, error) {
 	for at := q.From; at.Before(q.Until); at = at.Add(q.Step) {
 		points = append(points, Point{At: at})
 	}
-	err := l.countsIn(ctx, q, q.span(), func(step int64, c *Count) {
+	err := l.countsIn(ctx, q, q.span(), func(step int64, c *Count, peak *Levels) {
 		if step < 0 || step >= int64(len(points)) {
 			return
 		}
 		points[step] = Point{
 			At: points[step].At, Events: c.Events, Delivered: c.Delivered, Failed: c.Failed, Attempts: c.Attempts, FailedAttempts: c.FailedAttempts,
-			P50: Quantile(c.Latency, 0.5), P95: Quantile(c.Latency, 0.95), P99: Quantile(c.Latency, 0.99),
+			P50: Quantile(c.Latency, 0.5), P95: Quantile(c.Latency, 0.95), P99: Quantile(c.Latency, 0.99), Peak: peak,
 		}
 	})
 	return points, err
@@ -188,12 +213,13 @@ func (l *Ledger) Series(ctx context.Context, q StatsQuery) ([]Point, error) {
 func (l *Ledger) Total(ctx context.Context, q StatsQuery) (total Count, err error) {
 	span := q.span()
 	q.Step = q.Until.Sub(q.From)
-	err = l.countsIn(ctx, q, span, func(_ int64, c *Count) { total = *c })
+	err = l.countsIn(ctx, q, span, func(_ int64, c *Count, _ *Levels) { total = *c })
 	return total, err
 }
 
-// countsIn sums up the spans of a length in steps.
-func (l *Ledger) countsIn(ctx context.Context, q StatsQuery, span time.Duration, each func(step int64, c *Count)) error {
+// countsIn sums up the spans of a length in steps, and gives the highest levels
+// of each where they are known.
+func (l *Ledger) countsIn(ctx context.Context, q StatsQuery, span time.Duration, each func(step int64, c *Count, peak *Levels)) error {
 	whose, args := `endpoint_id IS NULL`, []any{microseconds(q.Step), q.From, q.Until, int(span / time.Second)}
 	if q.partly() {
 		rows, err := l.pool.Query(ctx, sqlScope, q.Endpoint, q.Scope)
@@ -215,8 +241,14 @@ func (l *Ledger) countsIn(ctx context.Context, q StatsQuery, span time.Duration,
 	}
 	var step int64
 	var c Count
-	if _, err := pgx.ForEachRow(rows, []any{&step, &c.Events, &c.Delivered, &c.Failed, &c.Attempts, &c.FailedAttempts, &c.Latency}, func() error {
-		each(step, &c)
+	var parked, unsettled, lag, retained *int64
+	scanned := []any{&step, &c.Events, &c.Delivered, &c.Failed, &c.Attempts, &c.FailedAttempts, &c.Latency, &parked, &unsettled, &lag, &retained}
+	if _, err := pgx.ForEachRow(rows, scanned, func() error {
+		var peak *Levels
+		if parked != nil && unsettled != nil {
+			peak = &Levels{Parked: *parked, Unsettled: time.Duration(*unsettled) * time.Microsecond, SlotLag: lag, SlotRetained: retained}
+		}
+		each(step, &c, peak)
 		return nil
 	}); err != nil {
 		return fmt.Errorf("read stats: %w", err)

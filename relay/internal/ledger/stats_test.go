@@ -125,6 +125,36 @@ func TestSeriesAddUpTheSpansOfTheirSteps(t *testing.T) {
 	}
 }
 
+func TestSeriesGiveTheHighestLevelsOfTheirSteps(t *testing.T) {
+	l := acquire(t, open(t))
+	l.sync(t, erp())
+	until := time.Now().Truncate(time.Second)
+	bytes := func(n int64) *int64 { return &n }
+	high := Levels{Parked: 9, Unsettled: 1500 * time.Microsecond, SlotLag: bytes(0), SlotRetained: bytes(7)}
+	for ago, peak := range map[time.Duration]Levels{25 * time.Second: {Parked: 3, SlotLag: bytes(-1)}, 15 * time.Second: high, 5 * time.Second: {Unsettled: time.Millisecond}} {
+		l.sample(t, Sample{Span: SpanMiddle, Peak: peak, Endpoints: map[string]Count{"erp": {Delivered: 1}}}, ago)
+	}
+	series := func(q StatsQuery) []Point {
+		t.Helper()
+		q.From, q.Until = until.Add(-4*time.Minute), until
+		points, err := l.Series(t.Context(), q)
+		if err != nil || len(points) != 2 {
+			t.Fatalf("%d points, %v", len(points), err)
+		}
+		return points
+	}
+	all := series(StatsQuery{Step: 2 * time.Minute})
+	if all[0].Peak != nil {
+		t.Errorf("before there was a relay: %+v", all[0].Peak)
+	}
+	if diff := cmp.Diff(&high, all[1].Peak); diff != "" {
+		t.Errorf("differs (-want +got):\n%s", diff)
+	}
+	if one := series(StatsQuery{Step: 2 * time.Minute, Endpoint: "erp"}); one[1].Delivered != 3 || one[1].Peak != nil {
+		t.Errorf("of one endpoint: %+v", one[1])
+	}
+}
+
 func TestANameIsTheConfiguredEndpointsWhateverTenantsCallTheirs(t *testing.T) {
 	l := acquire(t, open(t))
 	l.sync(t, erp())

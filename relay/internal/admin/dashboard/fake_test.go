@@ -389,6 +389,10 @@ func (f *fakeControl) Stats(_ context.Context, _ *admin.Caller, q ledger.StatsQu
 		if i%11 > 8 {
 			p.Failed, p.FailedAttempts = n/9, n/5
 		}
+		if q.Endpoint == "" {
+			lag, retained := int64(wave*150000), int64(wave*30e6)
+			p.Peak = &ledger.Levels{Parked: n / 40, Unsettled: time.Duration(wave*20) * time.Millisecond, SlotLag: &lag, SlotRetained: &retained}
+		}
 		s.Series = append(s.Series, p)
 	}
 	return s, nil

@@ -127,15 +127,27 @@ type series struct {
 	P50       []any     `json:"p50"`       // milliseconds, null where nothing was delivered
 	P95       []any     `json:"p95"`
 	P99       []any     `json:"p99"`
+	Share     []any     `json:"share"`     // of attempts that succeed, null where none was made
+	Parked    []any     `json:"parked"`    // the most; this and what follows null where nobody knew
+	Unsettled []any     `json:"unsettled"` // milliseconds
+	Lag       []any     `json:"lag"`       // bytes
+	Retained  []any     `json:"retained"`  // bytes
 }
 
 func seriesOf(points []ledger.Point, step time.Duration) *series {
-	s := &series{At: []int64{}, Events: []float64{}, Delivered: []float64{}, Failed: []float64{}, Attempts: []float64{}, Missed: []float64{}, P50: []any{}, P95: []any{}, P99: []any{}}
+	s := &series{At: []int64{}, Events: []float64{}, Delivered: []float64{}, Failed: []float64{}, Attempts: []float64{}, Missed: []float64{}, P50: []any{}, P95: []any{}, P99: []any{},
+		Share: []any{}, Parked: []any{}, Unsettled: []any{}, Lag: []any{}, Retained: []any{}}
 	ms := func(d time.Duration) any {
 		if d == 0 {
 			return nil
 		}
 		return round(float64(d.Microseconds()) / 1000)
+	}
+	known := func(n *int64) any {
+		if n == nil {
+			return nil
+		}
+		return *n
 	}
 	for _, p := range points {
 		s.At = append(s.At, p.At.Unix())
@@ -145,6 +157,15 @@ func seriesOf(points []ledger.Point, step time.Duration) *series {
 		s.Attempts = append(s.Attempts, float64(p.Attempts)/step.Seconds())
 		s.Missed = append(s.Missed, float64(p.FailedAttempts)/step.Seconds())
 		s.P50, s.P95, s.P99 = append(s.P50, ms(p.P50)), append(s.P95, ms(p.P95)), append(s.P99, ms(p.P99))
+		var share, parked, unsettled, lag, retained any
+		if p.Attempts > 0 {
+			share = 1 - float64(p.FailedAttempts)/float64(p.Attempts)
+		}
+		if peak := p.Peak; peak != nil {
+			parked, unsettled, lag, retained = peak.Parked, peak.Unsettled.Milliseconds(), known(peak.SlotLag), known(peak.SlotRetained)
+		}
+		s.Share, s.Parked, s.Unsettled = append(s.Share, share), append(s.Parked, parked), append(s.Unsettled, unsettled)
+		s.Lag, s.Retained = append(s.Lag, lag), append(s.Retained, retained)
 	}
 	return s
 }

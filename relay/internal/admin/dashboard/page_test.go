@@ -1,16 +1,19 @@
 package dashboard
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/html"
 
 	"github.com/posthorn/posthorn/relay/internal/admin"
+	"github.com/posthorn/posthorn/relay/internal/ledger"
 )
 
 // pagesOf returns the paths of all pages, and whom they answer.
@@ -300,6 +303,20 @@ func TestAssetsAreServedByWhatIsInThem(t *testing.T) {
 		text := strings.ReplaceAll(string(ownAssets().files[own]), "http://www.w3.org/2000/svg", "")
 		if strings.Contains(text, "//fonts") || strings.Contains(text, "http://") || strings.Contains(text, "https://") {
 			t.Errorf("%s loads from elsewhere", own)
+		}
+	}
+}
+
+func TestChartsHaveGapsWhereNothingIsKnown(t *testing.T) {
+	retained := int64(7)
+	points := []ledger.Point{{}, {Attempts: 4, FailedAttempts: 1, Delivered: 3, P50: time.Millisecond, Peak: &ledger.Levels{Parked: 2, Unsettled: time.Second, SlotRetained: &retained}}}
+	text, err := json.Marshal(seriesOf(points, 10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"delivered":[0,0.3]`, `"p50":[null,1]`, `"share":[null,0.75]`, `"parked":[null,2]`, `"unsettled":[null,1000]`, `"lag":[null,null]`, `"retained":[null,7]`} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("lacks %s: %s", want, text)
 		}
 	}
 }

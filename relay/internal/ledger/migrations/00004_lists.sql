@@ -94,12 +94,20 @@ CREATE TABLE posthorn.stats (
   failed          bigint NOT NULL,
   attempts        bigint NOT NULL,
   failed_attempts bigint NOT NULL,
-  latency         bigint[]
+  latency         bigint[],
+  parked          bigint,
+  unsettled_us    bigint,
+  slot_lag        bigint,
+  slot_retained   bigint
 ) PARTITION BY RANGE (created_at);
 CREATE INDEX stats_list ON posthorn.stats (endpoint_id, span, created_at);
-COMMENT ON TABLE posthorn.stats IS 'what happened in spans of about 10, 60 and 600 seconds that begin at created_at; no row where nothing did';
+COMMENT ON TABLE posthorn.stats IS 'what happened in spans of about 10, 60 and 600 seconds that begin at created_at; of one endpoint no row where nothing did';
 COMMENT ON COLUMN posthorn.stats.endpoint_id IS 'NULL: all endpoints together';
 COMMENT ON COLUMN posthorn.stats.latency IS 'deliveries by the time since their event''s commit, in buckets; of all endpoints together only';
+COMMENT ON COLUMN posthorn.stats.parked IS 'the most deliveries that waited in the ledger; this and what follows of all endpoints together only, NULL where it is not known';
+COMMENT ON COLUMN posthorn.stats.unsettled_us IS 'the highest age of the oldest event that was read and not recorded, in microseconds';
+COMMENT ON COLUMN posthorn.stats.slot_lag IS 'the most bytes of WAL that were not confirmed';
+COMMENT ON COLUMN posthorn.stats.slot_retained IS 'the most bytes of WAL that Postgres kept for the slot';
 
 -- As before, with stats.
 -- +goose StatementBegin

@@ -26,7 +26,16 @@
   setInterval(refreshTimes, 5000);
 
   // Charts.
-  const shown = (ms) => ms == null ? "–" : ms < 1000 ? `${+ms.toFixed(1)} ms` : `${+(ms / 1000).toFixed(2)} s`;
+  const shown = (ms) => ms == null ? "–" : ms < 1000 ? `${+ms.toFixed(1)} ms` : ms < 120000 ? `${+(ms / 1000).toFixed(2)} s`
+    : ms < 7200000 ? `${+(ms / 60000).toFixed(1)} min` : `${+(ms / 3600000).toFixed(1)} h`;
+  const percent = (share) => share == null ? "–" : `${+(share * 100).toFixed(2)} %`;
+  const bytes = (n) => {
+    if (n == null) return "–";
+    const unit = Math.min(4, Math.floor(Math.log2(Math.max(1, n)) / 10));
+    return `${+(n / 1024 ** unit).toFixed(1)} ${["B", "KiB", "MiB", "GiB", "TiB"][unit]}`;
+  };
+  const whole = Array.from({ length: 45 }, (_, i) => [1, 2, 5][i % 3] * 10 ** Math.trunc(i / 3));
+  const doubled = Array.from({ length: 50 }, (_, i) => 2 ** i);
   const perSecond = (value) => value == null ? "–" : String(+value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0));
   const kinds = {
     rate: {
@@ -40,6 +49,16 @@
     attempts: {
       columns: ["attempts", "missed"], names: ["Attempts", "Failed attempts"],
       colours: ["--seg-wait", "--bad-fill"], text: perSecond, fill: [false, true],
+    },
+    share: {
+      columns: ["share"], names: ["Succeed"], colours: ["--ok-fill"], text: percent, fill: [false],
+      range: (_, low) => [Math.max(0, Math.min(0.9, low - 0.05)), 1.005], // all that succeed are below the edge
+    },
+    parked: { columns: ["parked"], names: ["Parked"], colours: ["--seg-wait"], text: perSecond, fill: [true], incrs: whole },
+    unsettled: { columns: ["unsettled"], names: ["Oldest unsettled"], colours: ["--seg-wait"], text: shown, fill: [true], incrs: whole },
+    wal: {
+      columns: ["lag", "retained"], names: ["Slot lag", "Retained WAL"],
+      colours: ["--seg-wait", "--seg-dns"], text: bytes, fill: [true, false], incrs: doubled,
     },
     latency: {
       columns: ["p50", "p95", "p99"], names: ["p50", "p95", "p99"],
@@ -73,8 +92,8 @@
     box.replaceChildren();
     return new uPlot({
       width: box.clientWidth, height: 200, cursor: { y: false, points: { size: 6 } },
-      scales: { y: kind.log ? { distr: 3 } : { range: (_, __, high) => [0, high > 0 ? high * 1.1 : 1] } },
-      axes: [{ ...axis, space: fine ? 60 : 80, size: 30, values: times }, { ...axis, ...(kind.log ? tens : {}), size: 56, values: (_, ticks) => ticks.map(kind.text) }],
+      scales: { y: kind.log ? { distr: 3 } : { range: kind.range ?? ((_, __, high) => [0, high > 0 ? high * 1.1 : 1]) } },
+      axes: [{ ...axis, space: fine ? 60 : 80, size: 30, values: times }, { ...axis, ...(kind.log ? tens : {}), ...(kind.incrs && { incrs: kind.incrs }), size: 56, values: (_, ticks) => ticks.map(kind.text) }],
       legend: { live: fine },
       series: [
         { value: (u, at) => new Date((at ?? u.data[0].at(-1)) * 1000).toLocaleString([], { day: "numeric", month: "short", ...clock }), label: "Time" },
