@@ -8,7 +8,7 @@ type option struct{ Value, Label string }
 type field struct {
 	Name    string // of the input
 	Key     string // of the endpoint; "" where several inputs make one
-	Kind    string // text, number, select, flag, area or code
+	Kind    string // text, url, secret, number, list, select, flag, area or code
 	Label   string
 	Help    string
 	Example string // shown in the empty field
@@ -78,7 +78,7 @@ func formGroups(profiles []string) []group {
 				Help: "A CEL expression over the event that must hold too."},
 		}},
 		{Name: "retry", Title: "Retries and pausing", Help: "What happens when the receiver fails.", Fields: []field{
-			{Name: "retry_schedule", Key: "retry.schedule", Kind: "text", Label: "Waits between attempts", Example: "30s, 2m, 10m, 1h, 6h, 24h",
+			{Name: "retry_schedule", Key: "retry.schedule", Kind: "list", Label: "Waits between attempts", Example: "30s, 2m, 10m, 1h, 6h, 24h",
 				Help: "One for each retry; none for a single attempt."},
 			{Name: "retry_jitter", Key: "retry.jitter", Kind: "number", Label: "Jitter", Example: "0.2",
 				Help: "The share by which each wait is spread: 0.2 is ±20 %."},
@@ -99,7 +99,35 @@ func formGroups(profiles []string) []group {
 			{Name: "rate_limit", Key: "rate_limit", Kind: "number", Label: "Rate limit", Example: "0",
 				Help: "Requests a second; 0 for no limit."},
 		}},
-		{Name: "more", Title: "Everything else", Help: "Signatures, authentication, TLS files.", Fields: []field{
+		{Name: "auth", Title: "Authentication", Help: "Who sends, beside the signatures: one of the three ways.", Fields: []field{
+			{Name: "auth_username", Key: "auth.basic.username", Kind: "text", Label: "Basic: user name", Example: "posthorn",
+				Help: "HTTP basic authentication."},
+			{Name: "auth_password", Key: "auth.basic.password", Kind: "secret", Label: "Basic: password",
+				Help: "Leave it out for an empty one. ***, here and below, is what is set: leave it so to keep it."},
+			{Name: "auth_token", Key: "auth.bearer.token", Kind: "secret", Label: "Bearer: token",
+				Help: "A fixed token, sent as Authorization: Bearer."},
+			{Name: "auth_token_url", Key: "auth.oauth2.token_url", Kind: "url", Label: "OAuth 2.0: token URL", Example: "https://login.example.com/token",
+				Help: "Where tokens are requested, by client credentials."},
+			{Name: "auth_client_id", Key: "auth.oauth2.client_id", Kind: "text", Label: "OAuth 2.0: client id",
+				Help: "The client that asks."},
+			{Name: "auth_client_secret", Key: "auth.oauth2.client_secret", Kind: "secret", Label: "OAuth 2.0: client secret",
+				Help: "The client's secret."},
+			{Name: "auth_scopes", Key: "auth.oauth2.scopes", Kind: "list", Label: "OAuth 2.0: scopes", Example: "events.write",
+				Help: "The scopes to ask for, with commas between."},
+		}},
+		{Name: "tls", Title: "TLS", Help: "How the server is authenticated, and how the client is. Files are the relay's.", Fields: []field{
+			{Name: "tls_min_version", Key: "tls.min_version", Kind: "select", Label: "Lowest version", Options: []option{byDefault, {"1.2", "TLS 1.2"}, {"1.3", "TLS 1.3"}},
+				Help: "An older one is refused."},
+			{Name: "tls_server_name", Key: "tls.server_name", Kind: "text", Label: "Server's name", Example: "erp.example.com",
+				Help: "What its certificate must name, if not the URL's host."},
+			{Name: "tls_ca_file", Key: "tls.ca_file", Kind: "text", Label: "Authorities", Example: "/etc/posthorn/ca.pem",
+				Help: "PEM file of the authorities to trust instead of the system's."},
+			{Name: "tls_cert_file", Key: "tls.cert_file", Kind: "text", Label: "Client's certificate", Example: "/etc/posthorn/client.pem",
+				Help: "PEM file of it, for mutual TLS; with the key."},
+			{Name: "tls_key_file", Key: "tls.key_file", Kind: "text", Label: "Client's key", Example: "/etc/posthorn/client.key",
+				Help: "PEM file of the private key, unencrypted."},
+		}},
+		{Name: "more", Title: "Everything else", Help: "Signatures other than the profile's, and what else an endpoint may have.", Fields: []field{
 			{Name: "more", Key: "", Kind: "code", Label: "Further keys, as JSON", Example: `{"signatures": [{"scheme": "github"}]}`,
 				Help: "Keys of an endpoint that have no field above, as the configuration's documentation lists them. Secrets that are set are shown as ***; leave them so to keep them."},
 		}},

@@ -329,12 +329,12 @@ func (f *field) put(document map[string]any) {
 	}
 	var value any = f.Value
 	switch {
-	case f.Kind == "number", f.Value == "true", f.Value == "false":
+	case f.Kind == "number", f.Kind == "select" && (f.Value == "true" || f.Value == "false"):
 		var number any
 		if json.Unmarshal([]byte(f.Value), &number) == nil {
 			value = number // else the check says what it has to be
 		}
-	case f.Key == "retry.schedule":
+	case f.Kind == "list":
 		list := []any{}
 		if f.Value != "none" {
 			list = listOf(f.Value)
@@ -343,17 +343,16 @@ func (f *field) put(document map[string]any) {
 	case f.Key == "headers":
 		value = headersOf(f.Value)
 	}
-	parent, child, nested := strings.Cut(f.Key, ".")
-	if !nested {
-		document[f.Key] = value
-		return
+	path := strings.Split(f.Key, ".")
+	for _, parent := range path[:len(path)-1] {
+		inner, ok := document[parent].(map[string]any)
+		if !ok {
+			inner = map[string]any{}
+			document[parent] = inner
+		}
+		document = inner
 	}
-	inner, ok := document[parent].(map[string]any)
-	if !ok {
-		inner = map[string]any{}
-	}
-	inner[child] = value
-	document[parent] = inner
+	document[path[len(path)-1]] = value
 }
 
 // listOf returns the texts between commas, spaces and line ends.

@@ -55,6 +55,14 @@ func TestFormBecomesTheEndpointsDocument(t *testing.T) {
 			"timeout":"5s","body":"{{ .Payload }}","json":"compact","tls":{"verify":false,"min_version":"1.3"},"filter":"payload.a > 1","retry":{"schedule":["1s","2m","3h"],"jitter":0.5,"max_age":"72h"},
 			"pause":{"on_exhausted":true,"consecutive_failures":9,"failing_for":"0s"},"ordering":"key","concurrency":4,"rate_limit":"nonsense","signatures":[]}`,
 		},
+		"authentication and TLS": {
+			url.Values{
+				"name": {"d"}, "auth_username": {"u"}, "auth_password": {"true"}, "auth_token_url": {"https://login.example/token"}, "auth_client_id": {"7"}, "auth_client_secret": {"s"}, "auth_scopes": {"a, b"},
+				"tls_min_version": {"1.3"}, "tls_server_name": {"erp"}, "tls_ca_file": {"/ca.pem"}, "tls_cert_file": {"/c.pem"}, "tls_key_file": {"/k.pem"}, "more": {`{"auth":{"oauth2":{"scopes":[]}}}`},
+			},
+			`{"name":"d","enabled":false,"events":[],"auth":{"basic":{"username":"u","password":"true"},"oauth2":{"token_url":"https://login.example/token","client_id":"7","client_secret":"s","scopes":["a","b"]}},
+			"tls":{"min_version":"1.3","server_name":"erp","ca_file":"/ca.pem","cert_file":"/c.pem","key_file":"/k.pem"}}`,
+		},
 		"no retries": {url.Values{"name": {"d"}, "retry_schedule": {"none"}}, `{"name":"d","enabled":false,"events":[],"retry":{"schedule":[]}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -267,7 +275,7 @@ func TestFormIsCheckedAsItIsWritten(t *testing.T) {
 func TestEditSendsWhatWasChangedOnly(t *testing.T) {
 	b := newBrowser(t, "admin")
 	e := &b.control.endpoints[0]
-	e.Document = json.RawMessage(`{"name":"acme-erp","tenant":"acme","url":"https://u:***@erp.acme.example","profile":"byro","events":["pr.*","po.issued"],"headers":{"X-Region":"eu","Authorization":"***"},"secret":"***","retry":{"schedule":["1s"],"stop_on":["404"]},"signatures":[{"scheme":"github","secret":"***"}]}`)
+	e.Document = json.RawMessage(`{"name":"acme-erp","tenant":"acme","url":"https://u:***@erp.acme.example","profile":"byro","events":["pr.*","po.issued"],"headers":{"X-Region":"eu","Authorization":"***"},"secret":"***","retry":{"schedule":["1s"],"stop_on":["404"]},"signatures":[{"scheme":"github","secret":"***"}],"auth":{"bearer":{"token":"***"}}}`)
 	form := url.Values{}
 	p := b.get("/endpoints/"+e.ID.String()+"/edit", http.StatusOK)
 	p.lacks("previous_secrets")
@@ -296,10 +304,12 @@ func TestEditSendsWhatWasChangedOnly(t *testing.T) {
 	form.Set("headers", "X-Region: us\nAuthorization: ***")
 	form.Set("profile", "")
 	form.Set("retry_schedule", "")
+	form.Set("auth_token", "")
+	form.Set("auth_username", "posthorn")
 	form.Del("event")
 	form.Set("patterns", "leave.*")
 	b.moved("/endpoints/"+e.ID.String()+"/edit", form, "/endpoints/"+e.ID.String()+"?done=saved")
-	same(t, b.control.patched, `{"enabled":true,"headers":{"X-Region":"us"},"profile":null,"retry":{"schedule":null},"events":["leave.*"]}`)
+	same(t, b.control.patched, `{"enabled":true,"headers":{"X-Region":"us"},"profile":null,"retry":{"schedule":null},"events":["leave.*"],"auth":{"bearer":null,"basic":{"username":"posthorn"}}}`)
 	if want := "edit " + e.ID.String() + " 4"; b.control.asked[0] != want {
 		t.Errorf("asked for %q, want %q", b.control.asked[0], want)
 	}
