@@ -57,7 +57,7 @@ func (c *camera) close() {
 
 // enter logs in by a token, out of whatever session there was.
 func (c *camera) enter(token string) error {
-	script := fmt.Sprintf(`fetch(%q, { method: "POST", body: new URLSearchParams({ token: %q }) }).then((answer) => answer.ok)`, dashboard+"/login", token)
+	script := fmt.Sprintf(`fetch(%q, { method: "POST", body: new URLSearchParams({ token: %q, instead: "1" }) }).then((answer) => answer.redirected)`, dashboard+"/login", token)
 	if err := chromedp.Do(c.ctx, chromedp.Navigate(c.base+"/enter")); err != nil {
 		return err
 	}

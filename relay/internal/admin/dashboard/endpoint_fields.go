@@ -84,6 +84,8 @@ func formGroups(profiles []string) []group {
 				Help: "The share by which each wait is spread: 0.2 is ±20 %."},
 			{Name: "retry_max_age", Key: "retry.max_age", Kind: "text", Label: "Give up after", Example: "72h",
 				Help: "The age at which a delivery is given up; 0s for no limit."},
+			{Name: "retry_stop_on", Key: "retry.stop_on", Kind: "list", Label: "Answers without a retry", Example: "404, 4xx",
+				Help: "Status codes and classes that end a delivery at once; none for no such answer."},
 			{Name: "pause_on_exhausted", Key: "pause.on_exhausted", Kind: "select", Label: "Pause when retries are exhausted", Options: yesNo,
 				Help: "A delivery whose last retry failed pauses the endpoint."},
 			{Name: "pause_failures", Key: "pause.consecutive_failures", Kind: "number", Label: "Pause after failures", Example: "0",

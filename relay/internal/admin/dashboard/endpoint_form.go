@@ -203,14 +203,17 @@ func take(document map[string]any, key string) string {
 	return string(text)
 }
 
-// texts returns the texts of a list.
+// texts returns what is in a list as texts.
 func texts(list any) []string {
 	var out []string
 	all, _ := list.([]any)
 	for _, v := range all {
-		if text, ok := v.(string); ok {
-			out = append(out, text)
+		text, ok := v.(string)
+		if !ok {
+			number, _ := json.Marshal(v)
+			text = string(number)
 		}
+		out = append(out, text)
 	}
 	return out
 }

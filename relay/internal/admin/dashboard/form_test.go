@@ -48,11 +48,11 @@ func TestFormBecomesTheEndpointsDocument(t *testing.T) {
 			url.Values{
 				"name": {"d"}, "url": {"https://a.example"}, "enabled": {"true"}, "event": {"*"}, "secret_kind": {"none"}, "tenant": {"t"}, "profile": {"byro"}, "method": {"PUT"}, "content_type": {"text/plain"},
 				"headers": {"X-A: b: c\nX-D:{{ .Event.Type }}\n\n"}, "timeout": {"5s"}, "body": {"{{ .Payload }}"}, "json": {"compact"}, "tls_verify": {"false"}, "filter": {"payload.a > 1"},
-				"retry_schedule": {"1s, 2m,3h"}, "retry_jitter": {"0.5"}, "retry_max_age": {"72h"}, "pause_on_exhausted": {"true"}, "pause_failures": {"9"}, "pause_failing_for": {"0s"}, "ordering": {"key"},
+				"retry_schedule": {"1s, 2m,3h"}, "retry_stop_on": {"404, 5xx"}, "retry_jitter": {"0.5"}, "retry_max_age": {"72h"}, "pause_on_exhausted": {"true"}, "pause_failures": {"9"}, "pause_failing_for": {"0s"}, "ordering": {"key"},
 				"concurrency": {"4"}, "rate_limit": {"nonsense"}, "more": {`{"signatures":[],"tls":{"min_version":"1.3"}}`},
 			},
 			`{"name":"d","url":"https://a.example","enabled":true,"events":["*"],"secret":"","tenant":"t","profile":"byro","method":"PUT","content_type":"text/plain","headers":{"X-A":"b: c","X-D":"{{ .Event.Type }}"},
-			"timeout":"5s","body":"{{ .Payload }}","json":"compact","tls":{"verify":false,"min_version":"1.3"},"filter":"payload.a > 1","retry":{"schedule":["1s","2m","3h"],"jitter":0.5,"max_age":"72h"},
+			"timeout":"5s","body":"{{ .Payload }}","json":"compact","tls":{"verify":false,"min_version":"1.3"},"filter":"payload.a > 1","retry":{"schedule":["1s","2m","3h"],"stop_on":["404","5xx"],"jitter":0.5,"max_age":"72h"},
 			"pause":{"on_exhausted":true,"consecutive_failures":9,"failing_for":"0s"},"ordering":"key","concurrency":4,"rate_limit":"nonsense","signatures":[]}`,
 		},
 		"authentication and TLS": {

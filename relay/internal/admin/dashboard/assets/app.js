@@ -27,7 +27,7 @@
 
   // Charts.
   const shown = (ms) => ms == null ? "–" : ms < 1000 ? `${+ms.toFixed(1)} ms` : ms < 120000 ? `${+(ms / 1000).toFixed(2)} s`
-    : ms < 7200000 ? `${+(ms / 60000).toFixed(1)} min` : `${+(ms / 3600000).toFixed(1)} h`;
+    : ms < 7200000 ? `${+(ms / 60000).toFixed(ms < 600000 ? 1 : 0)} min` : `${+(ms / 3600000).toFixed(1)} h`;
   const percent = (share) => share == null ? "–" : `${+(share * 100).toFixed(2)} %`;
   const bytes = (n) => {
     if (n == null) return "–";
