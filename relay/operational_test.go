@@ -266,3 +266,18 @@ func TestCatalogueHasTheRelaysOwnTypes(t *testing.T) {
 		t.Errorf("types (-want +got):\n%s", diff)
 	}
 }
+
+// TestEndpointThatIsNewWasNotResumed, though it is edited at once.
+func TestEndpointThatIsNewWasNotResumed(t *testing.T) {
+	db := newDatabase(t)
+	c := db.runAPI(t, apiKeys)
+	for i := range 20 {
+		var made struct{ ID string }
+		c.must(t, "admin", "POST", "/api/v1/endpoints", fmt.Sprintf(`{"name": "new-%d", "url": "https://new.example", "events": ["never"]}`, i), &made)
+		c.must(t, "admin", "PATCH", "/api/v1/endpoints/"+made.ID, `{"timeout": "3s"}`, &made)
+	}
+	time.Sleep(2 * revisionEvery) // the relay has them all by then
+	if metrics := string(c.ask(t, "", "GET", "/metrics", "").body); strings.Contains(metrics, `type="posthorn.endpoint.resumed"`) {
+		t.Error("it is told that endpoints were resumed")
+	}
+}

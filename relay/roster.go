@@ -24,13 +24,13 @@ type roster struct {
 	ledger *ledger.Ledger
 	tokens tokens // that all of them share
 
-	defined  map[uuid.UUID]member // the enabled ones of those that the API made
+	defined  map[uuid.UUID]member // those that the API made; of the disabled ones nothing
 	revision atomic.Int64         // the newest that is in them
 	orphans  atomic.Bool          // some were deleted: what they have pending is to be failed
 	futile   int64                // the ledger's revision when a newer one was waited for in vain, -1 for never; refresh's own
 }
 
-// member is an endpoint in the packages' own terms.
+// member is an endpoint in the packages' own terms; without a lane it is disabled.
 type member struct {
 	lane  *lane.Endpoint
 	route route.Endpoint
@@ -84,7 +84,9 @@ func (r *roster) advance(ctx context.Context) (t turn, err error) {
 	for i := range list {
 		d := &list[i]
 		if newest = max(newest, d.revision); d.deleted || !d.endpoint.Enabled && d.broken == "" {
-			delete(r.defined, d.id)
+			if r.defined[d.id] = (member{}); d.deleted {
+				delete(r.defined, d.id)
+			}
 			if t.deleted = t.deleted || d.deleted; !d.deleted {
 				t.absent = append(t.absent, d.id)
 			}
@@ -94,6 +96,9 @@ func (r *roster) advance(ctx context.Context) (t turn, err error) {
 		if m.lane.Broken != "" {
 			r.relay.logger.LogAttrs(ctx, slog.LevelError, "endpoint cannot be used as it stands in the ledger, its events are parked: mend it, or what it needs in the configuration",
 				slog.String("endpoint", d.endpoint.Name), slog.String("id", d.id.String()), slog.String("err", m.lane.Broken))
+		}
+		if was, known := t.before[d.id]; known && was.lane == nil && m.lane.Broken == "" {
+			m.lane.Again = true
 		}
 		r.defined[d.id] = m
 		t.there = append(t.there, d.id)
@@ -108,7 +113,9 @@ func (r *roster) all() ([]*lane.Endpoint, []route.Endpoint) {
 	configured := &r.relay.endpoints
 	lanes, routes := append([]*lane.Endpoint{}, configured.lanes...), append([]route.Endpoint{}, configured.routes...)
 	for _, id := range slices.SortedFunc(maps.Keys(r.defined), func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) }) {
-		lanes, routes = append(lanes, r.defined[id].lane), append(routes, r.defined[id].route)
+		if m := r.defined[id]; m.lane != nil {
+			lanes, routes = append(lanes, m.lane), append(routes, m.route)
+		}
 	}
 	return lanes, routes
 }
@@ -152,10 +159,11 @@ func (r *roster) refresh(ctx context.Context, set *lane.Set, revision int64) ([]
 	if turn.before == nil || err != nil {
 		return nil, err
 	}
+	holds := set.Holds()
 	standings, err := r.ledger.Standings(ctx, slices.Concat(turn.there, turn.absent))
 	backlogs := make(map[uuid.UUID]ledger.Backlog)
 	for _, id := range turn.there {
-		if _, known := turn.before[id]; err == nil && !known {
+		if turn.before[id].lane == nil && err == nil {
 			backlogs[id], err = r.ledger.BacklogOfSome(ctx, id)
 		}
 	}
@@ -165,7 +173,7 @@ func (r *roster) refresh(ctx context.Context, set *lane.Set, revision int64) ([]
 		return nil, err
 	}
 	lanes, routes := r.all()
-	set.Update(ctx, lanes, backlogs, standings)
+	set.Update(ctx, lanes, backlogs, standings, holds)
 	if turn.deleted { // only now that nothing more is parked for them
 		r.orphans.Store(true)
 	}
@@ -186,7 +194,6 @@ func (t *translator) member(d *defined) member {
 		m.route.Filter, err = once(&t.filters, c.Filter, transforms.ParseFilter)
 	}
 	if d.broken == "" && err == nil {
-		m.lane.Again = d.record.UpdatedAt.After(d.record.CreatedAt)
 		m.lane.Label = d.id.String() // its name may change, and another tenant's may be the same
 		return m
 	}

@@ -38,7 +38,7 @@ func (l *lane) attempt(ctx context.Context, d *delivery) outcome {
 	ep, request := l.ep(), d.request.Load()
 	if request == nil {
 		if made := d.event.Made.Load(); !made.Sends() {
-			return l.judgeMade(d, made)
+			return ep.judgeMade(d, made)
 		}
 		var err error
 		if request, err = ep.render(d.id, d.event); err != nil {
@@ -59,7 +59,7 @@ func (l *lane) attempt(ctx context.Context, d *delivery) outcome {
 	if abandoned {
 		return outcome{abandoned: true}
 	}
-	return l.judgeAttempt(d, started, res)
+	return l.judgeAttempt(ep, d, started, res)
 }
 
 // keep remembers what was rendered: whatever is recorded of d from now on, also
@@ -104,7 +104,7 @@ func Judge(res egress.Response) error {
 }
 
 // judgeAttempt turns an answer, or its lack, into what the ledger records.
-func (l *lane) judgeAttempt(d *delivery, started time.Time, res egress.Response) outcome {
+func (l *lane) judgeAttempt(ep *Endpoint, d *delivery, started time.Time, res egress.Response) outcome {
 	o := outcome{tried: true, status: res.Status}
 	number := d.attempts + 1
 	result := "delivered"
@@ -118,7 +118,7 @@ func (l *lane) judgeAttempt(d *delivery, started time.Time, res egress.Response)
 	if result == "delivered" {
 		o.state = ledger.Delivered
 	} else {
-		l.schedule(d, number, res, &o)
+		ep.schedule(d, number, res, &o)
 	}
 	if result != "delivered" || number > 1 {
 		o.attempt = &ledger.Attempt{
@@ -132,31 +132,32 @@ func (l *lane) judgeAttempt(d *delivery, started time.Time, res egress.Response)
 // judgeMade says what becomes of a delivery for which the transforms left
 // nothing to send. That they failed counts as an attempt, but not against the
 // endpoint.
-func (l *lane) judgeMade(d *delivery, made *event.Made) outcome {
+func (ep *Endpoint) judgeMade(d *delivery, made *event.Made) outcome {
 	if made.Err == nil {
 		return outcome{state: ledger.Skipped, err: made.Skipped}
 	}
 	o := outcome{state: ledger.Failed, raw: true, err: "transform: " + made.Err.Error()}
 	number := d.attempts + 1
 	if made.Retry {
-		l.schedule(d, number, egress.Response{Err: made.Err}, &o)
+		ep.schedule(d, number, egress.Response{Err: made.Err}, &o)
 	}
 	o.attempt = &ledger.Attempt{Number: number, StartedAt: time.Now(), Outcome: "failed", Error: o.err}
 	return o
 }
 
-// schedule decides what comes after failed attempt number.
-func (l *lane) schedule(d *delivery, number int, res egress.Response, o *outcome) {
+// schedule decides what comes after failed attempt number, which was made with ep:
+// the lane may have another one since, that cannot even be used.
+func (ep *Endpoint) schedule(d *delivery, number int, res egress.Response, o *outcome) {
 	o.state = ledger.Failed
 	answered := res.Err == nil
-	if o.gone = answered && res.Status == http.StatusGone; o.gone || answered && l.ep().Retry.stops(res.Status) {
+	if o.gone = answered && res.Status == http.StatusGone; o.gone || answered && ep.Retry.stops(res.Status) {
 		return
 	}
 	var retryAfter time.Duration
 	if res.Status == http.StatusTooManyRequests || res.Status == http.StatusServiceUnavailable {
 		retryAfter = parseRetryAfter(res.RetryAfter, time.Now())
 	}
-	wait, ok := l.ep().Retry.next(number, time.Since(d.event.CommittedAt), retryAfter)
+	wait, ok := ep.Retry.next(number, time.Since(d.event.CommittedAt), retryAfter)
 	if o.exhausted = !ok; ok {
 		o.state, o.reason, o.wait = ledger.Pending, "retry", wait
 	}

@@ -16,11 +16,12 @@ import (
 // another Endpoint of the same id it goes on by that: from the next attempt on,
 // though what was rendered is sent as it was. One that is new begins with its
 // backlog, which need not be counted to its end, and its standing, which is wanted
-// of those, too, that are given again or no longer. One that is not given any more
+// of those, too, that changed or are given no longer; it was read after holds was
+// returned by Holds. One that is not given any more
 // starts no request, and what waits for it is parked. Nobody may use the numbers
 // of endpoints meanwhile: the router calls it between two events. It asks the
 // ledger nothing.
-func (s *Set) Update(ctx context.Context, endpoints []*Endpoint, backlogs map[uuid.UUID]ledger.Backlog, standings map[uuid.UUID]ledger.Standing) {
+func (s *Set) Update(ctx context.Context, endpoints []*Endpoint, backlogs map[uuid.UUID]ledger.Backlog, standings map[uuid.UUID]ledger.Standing, holds int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before, lanes := s.all(), make([]*lane, len(endpoints))
@@ -41,7 +42,7 @@ func (s *Set) Update(ctx context.Context, endpoints []*Endpoint, backlogs map[uu
 	s.leaving = slices.DeleteFunc(s.leaving, func(l *lane) bool { return kept[l] })
 	s.lanes.Store(&lanes)
 	for i, ep := range endpoints {
-		lanes[i].adopt(ctx, ep, standings)
+		lanes[i].adopt(ctx, ep, standings, holds)
 	}
 	for _, l := range before {
 		if !kept[l] {
@@ -51,9 +52,14 @@ func (s *Set) Update(ctx context.Context, endpoints []*Endpoint, backlogs map[uu
 	}
 }
 
+// Holds is what tells Update whether standings that are read now are older than
+// what the lanes know.
+func (s *Set) Holds() int64 { return s.holds.Load() }
+
 // adopt makes the lane go on by ep. One that was leaving stands as standings say:
-// what it knew of its endpoint is out of date.
-func (l *lane) adopt(ctx context.Context, ep *Endpoint, standings map[uuid.UUID]ledger.Standing) {
+// what it knew of its endpoint is out of date. So is that it is disabled, where it
+// was enabled meanwhile: events must not pass it until the ledger's watch looks.
+func (l *lane) adopt(ctx context.Context, ep *Endpoint, standings map[uuid.UUID]ledger.Standing, holds int64) {
 	before := l.ep()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -64,16 +70,20 @@ func (l *lane) adopt(ctx context.Context, ep *Endpoint, standings map[uuid.UUID]
 	back := l.leaving
 	l.leaving = false
 	l.endpoint.Store(ep)
-	if now, ok := standings[ep.ID]; ok && back {
+	now, known := standings[ep.ID]
+	if known && (back || l.state == ledger.Disabled && now.State == ledger.Enabled && !l.unwritten && l.heldAt <= holds) {
 		was := l.state
 		l.state, l.reason = now.State, ""
-		l.heldAt = l.set.holds.Add(1)                        // what was read before may be older
-		if now.State == ledger.Enabled && was != now.State { // else the ledger's watch was first
-			l.tellState()
+		l.heldAt = l.set.holds.Add(1) // what was read before may be older
+		if now.State == ledger.Enabled {
+			l.health, l.told.failing = health{dirty: true}, false
+			if was != now.State { // else the ledger's watch was first
+				l.tellState()
+			}
 		}
 	}
 	l.tellRouter()
-	if before.RateLimit != ep.RateLimit {
+	if back || before.RateLimit != ep.RateLimit { // leave took it
 		l.limit(ep.limiter())
 	}
 	if before.URL.String() != ep.URL.String() { // failures at another address say nothing of the new one

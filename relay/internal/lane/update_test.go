@@ -23,7 +23,7 @@ func (b *bench) update(t *testing.T, endpoints ...*Endpoint) {
 	for _, ep := range endpoints {
 		standings[ep.ID] = ledger.Standing{State: ledger.Enabled}
 	}
-	b.set.Update(t.Context(), endpoints, nil, standings)
+	b.set.Update(t.Context(), endpoints, nil, standings, b.set.Holds())
 }
 
 // at returns an endpoint like the bench's, at another address.
@@ -117,7 +117,7 @@ func TestNewEndpointBeginsWithItsBacklogAndStanding(t *testing.T) {
 		first, second := testEndpoint(t, func(*Endpoint) {}), testEndpoint(t, func(ep *Endpoint) { ep.ID, ep.Name = event.EndpointID("f"), "f" })
 		b := newBench(t, first, 1, 1<<20, func(*egress.Request) (int, time.Duration) { return 200, 0 })
 		defer b.stop()
-		b.set.Update(t.Context(), []*Endpoint{first, second}, nil, map[uuid.UUID]ledger.Standing{second.ID: {State: ledger.Paused}})
+		b.set.Update(t.Context(), []*Endpoint{first, second}, nil, map[uuid.UUID]ledger.Standing{second.ID: {State: ledger.Paused}}, b.set.Holds())
 		e := &event.Event{ID: event.EndpointID("1"), Type: "t", CommittedAt: time.Now(), Payload: []byte("{}")}
 		b.set.Admit(e)
 		b.set.Share(e, 1)
@@ -214,7 +214,7 @@ func TestDisablingAndEnablingIsToldOnce(t *testing.T) {
 			b.offer(t.Context(), 1, noKey)
 			synctest.Wait()
 			b.ledger.set(ledger.Disabled)
-			b.set.Update(t.Context(), nil, nil, map[uuid.UUID]ledger.Standing{ep.ID: {State: ledger.Disabled}})
+			b.set.Update(t.Context(), nil, nil, map[uuid.UUID]ledger.Standing{ep.ID: {State: ledger.Disabled}}, b.set.Holds())
 			time.Sleep(time.Second)
 			if left := b.set.Leaving(); (left > 0) != slow {
 				t.Errorf("%d lanes are leaving", left)
@@ -244,17 +244,90 @@ func TestBacklogOfAnEndpointThatIsBackIsCountedBesideTheRouter(t *testing.T) {
 		time.Sleep(time.Second)
 		b.offer(t.Context(), 30, func(i int) string { return string(rune('a' + i%3)) })
 		eventually(t, time.Minute, func() bool { return b.ledger.waiting() == 30 })
-		b.set.Update(t.Context(), nil, nil, nil)
+		b.set.Update(t.Context(), nil, nil, nil, 0)
 		eventually(t, time.Minute, func() bool { return b.set.Leaving() == 0 })
 		b.ledger.set(ledger.Enabled)
 		b.set.Update(t.Context(), []*Endpoint{testEndpoint(t, func(ep *Endpoint) { ep.Ordered = true })},
-			map[uuid.UUID]ledger.Backlog{ep.ID: {Rows: 1}}, map[uuid.UUID]ledger.Standing{ep.ID: {State: ledger.Enabled}})
+			map[uuid.UUID]ledger.Backlog{ep.ID: {Rows: 1}}, map[uuid.UUID]ledger.Standing{ep.ID: {State: ledger.Enabled}}, b.set.Holds())
 		eventually(t, time.Minute, func() bool { return b.ledger.finished() == 30 })
 		eventually(t, time.Minute, func() bool { return b.set.Statuses()[0].Pending == 0 })
 		b.offerOne(t.Context(), 31, "a")
 		eventually(t, time.Minute, func() bool { return b.ledger.finished() == 31 })
 		if b.ledger.waiting() != 0 || b.set.all()[0].allBlocked {
 			t.Errorf("%d are parked, all keys blocked: %t", b.ledger.waiting(), b.set.all()[0].allBlocked)
+		}
+	})
+}
+
+func TestEndpointThatComesBackKeepsItsRateLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limited := func(ep *Endpoint) { ep.RateLimit = 1 }
+		var made atomic.Int32
+		b := newBench(t, testEndpoint(t, limited), 1, 1<<20, func(*egress.Request) (int, time.Duration) {
+			made.Add(1)
+			return 200, 0
+		})
+		defer b.stop()
+		b.update(t)
+		b.update(t, testEndpoint(t, limited)) // before its lane is gone
+		b.offer(t.Context(), 100, noKey)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if n := made.Load(); n > 3 {
+			t.Errorf("%d requests in 2s at one a second", n)
+		}
+	})
+}
+
+func TestEndpointThatComesBackIsWell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, testEndpoint(t, func(*Endpoint) {}), 1, 1<<20, func(*egress.Request) (int, time.Duration) { return 500, 0 })
+		defer b.stop()
+		b.offer(t.Context(), 100, noKey)
+		eventually(t, time.Minute, func() bool { return b.set.Statuses()[0].Failing })
+		b.update(t)
+		b.update(t, testEndpoint(t, func(*Endpoint) {}))
+		if b.set.Statuses()[0].Failing {
+			t.Error("it is failing as it was before")
+		}
+	})
+}
+
+// TestEndpointEnabledAfter410IsMatchedAtOnce: it was disabled and enabled through
+// the API between two looks, so that its lane never left.
+func TestEndpointEnabledAfter410IsMatchedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, testEndpoint(t, func(*Endpoint) {}), 1, 1<<20, func(*egress.Request) (int, time.Duration) { return 410, 0 })
+		defer b.stop()
+		older := b.set.Holds()
+		b.offer(t.Context(), 1, noKey)
+		eventually(t, time.Minute, func() bool { return b.set.Disabled(0) })
+		enabled := map[uuid.UUID]ledger.Standing{testEndpoint(t, func(*Endpoint) {}).ID: {State: ledger.Enabled}}
+		b.set.Update(t.Context(), []*Endpoint{testEndpoint(t, func(*Endpoint) {})}, nil, enabled, older)
+		if !b.set.Disabled(0) {
+			t.Error("what was read before its 410 enables it")
+		}
+		b.update(t, testEndpoint(t, func(*Endpoint) {}))
+		if b.set.Disabled(0) {
+			t.Error("events pass it after it was enabled")
+		}
+	})
+}
+
+// TestAttemptIsJudgedByTheEndpointItWasMadeWith: the one that the lane has when
+// the answer comes may be of no use.
+func TestAttemptIsJudgedByTheEndpointItWasMadeWith(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		good := testEndpoint(t, func(*Endpoint) {})
+		b := newBench(t, good, 1, 1<<20, func(*egress.Request) (int, time.Duration) { return 500, time.Second })
+		defer b.stop()
+		b.offer(t.Context(), 1, noKey)
+		synctest.Wait()
+		b.update(t, &Endpoint{ID: good.ID, Name: good.Name, URL: good.URL, Broken: "its profile is gone"})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if b.ledger.finished() != 0 || b.ledger.waiting() != 1 {
+			t.Errorf("%d failed for good, %d wait", b.ledger.finished(), b.ledger.waiting())
 		}
 	})
 }
