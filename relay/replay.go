@@ -17,12 +17,13 @@ import (
 
 // The rhythm of replays, and how many rows of the outbox they list at once.
 const (
-	replayLook   = time.Second     // for new ones
-	replayAgain  = 5 * time.Second // after a step that failed
-	replaySteps  = 5               // a second, of one replay
-	maxReplaying = 100             // deliveries of a step
-	listedRows   = 20_000          // of the outbox, for each replay
-	idlePages    = 16              // of rows that nothing is made of are recorded at once
+	replayLook   = time.Second            // for new ones
+	replayAgain  = 5 * time.Second        // after a step that failed
+	replayWait   = 200 * time.Millisecond // while rows may be in the stream still
+	replaySteps  = 5                      // a second, of one replay
+	maxReplaying = 100                    // deliveries of a step
+	listedRows   = 20_000                 // of the outbox, for each replay
+	idlePages    = 16                     // of rows that nothing is made of are recorded at once
 )
 
 // replayer goes on with the replays that run.
@@ -38,6 +39,10 @@ type replaying struct {
 	rows *tail.Recent   // the rows of the outbox that are to be looked at; nil before
 	page []*event.Event // the next of them
 	idle int            // pages that are not recorded yet
+
+	lists   int       // Recent.Lists when safe was read
+	safe    event.LSN // once the stream is flushed up to here, the ledger knows what became of all rows that were listed
+	waiting bool      // for that
 }
 
 // replay goes on with the replays that run, each at its rate, until ctx ends.
@@ -102,6 +107,8 @@ func (r *replayer) step(ctx context.Context, job *ledger.Replay, at *replaying) 
 	}
 	logger := r.relay.logger
 	switch {
+	case err == nil && at.waiting:
+		return replayWait, true
 	case errors.Is(err, ledger.ErrFenced) || ctx.Err() != nil:
 		return 0, false
 	case err != nil:
@@ -128,8 +135,8 @@ func (r *replayer) stepRows(ctx context.Context, job *ledger.Replay, at *replayi
 	if wants == nil {
 		return 0, false, r.ledger.StepRows(ctx, step)
 	}
-	if step.Last, err = r.nextRows(ctx, job, at); err != nil {
-		return 0, false, err
+	if step.Last, err = r.nextRows(ctx, job, at); err != nil || at.waiting {
+		return 0, true, err
 	}
 	step.Endpoint = ep.ID
 	for len(at.page) > 0 && len(step.Records) < most {
@@ -156,8 +163,13 @@ func (r *replayer) stepRows(ctx context.Context, job *ledger.Replay, at *replayi
 }
 
 // nextRows reads the next page of rows where all of the last one were looked at.
-// It returns whether there are none.
+// It returns whether there are none. The page is not to be looked at while at is
+// waiting: some of it may be in flight, or was not even read in the stream.
 func (r *replayer) nextRows(ctx context.Context, job *ledger.Replay, at *replaying) (none bool, err error) {
+	if at.waiting = r.ledger.Flushed() < at.safe; at.waiting {
+		r.ledger.FlushSoon()
+		return false, nil
+	}
 	if len(at.page) > 0 {
 		return false, nil
 	}
@@ -170,8 +182,17 @@ func (r *replayer) nextRows(ctx context.Context, job *ledger.Replay, at *replayi
 			return false, err
 		}
 	}
-	at.page, err = at.rows.Next(ctx)
-	return err == nil && len(at.page) == 0, err
+	if at.page, err = at.rows.Next(ctx); err != nil || len(at.page) == 0 {
+		return err == nil, err
+	}
+	if at.lists != at.rows.Lists {
+		source := r.relay.databases.source
+		if at.safe, err = source.Position(ctx); err == nil {
+			err = source.EmitHeartbeat(ctx) // else nothing may come after it for long
+		}
+		at.lists, at.waiting = at.rows.Lists, true
+	}
+	return false, err
 }
 
 // missed returns the record of a delivery that an endpoint has not had.

@@ -3,6 +3,7 @@ package relay
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -220,5 +221,31 @@ func TestAReplayKnowsItsEndpointWhenThatIsRenamed(t *testing.T) {
 	ep, wants, err := (&replayer{operator: o}).wanting(started)
 	if err != nil || wants == nil || ep.ID != made.ID || ep.Name != "b" {
 		t.Errorf("it is about %+v, %v", ep, err)
+	}
+}
+
+// TestReplayLeavesToTheStreamWhatIsInFlight: an endpoint that has no delivery yet
+// is being sent its first.
+func TestReplayLeavesToTheStreamWhatIsInFlight(t *testing.T) {
+	db := newDatabase(t)
+	asked, answer := make(chan struct{}, 10), make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked <- struct{}{}
+		<-answer
+	}))
+	defer slow.Close()
+	c := db.runAPI(t, "egress: {allow: [127.0.0.0/8]}\nendpoints: [{name: slow, url: "+slow.URL+", events: ['pr.*']}]\n")
+	db.script(t, `INSERT INTO posthorn.outbox (type, payload) VALUES ('pr.made', '{}');`)
+	<-asked
+	var started struct{ ID string }
+	c.must(t, "operator", "POST", "/api/v1/replays", `{"endpoint": "slow"}`, &started)
+	time.Sleep(2 * time.Second) // it could look at the row now
+	close(answer)
+	if r := c.waitReplay(t, started.ID); r.State != "done" || r.Done != 0 {
+		t.Errorf("the replay: %+v", r)
+	}
+	c.waitDeliveries(t, "state=delivered&endpoint=slow", 1)
+	if len(asked) > 0 {
+		t.Error("it was sent twice")
 	}
 }

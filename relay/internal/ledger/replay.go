@@ -163,10 +163,12 @@ func (l *Ledger) StartReplay(ctx context.Context, r ReplayRequest, actor Actor) 
 	if err != nil {
 		return nil, err
 	}
-	if r.Until.IsZero() {
-		if err := l.pool.QueryRow(ctx, `SELECT now()`).Scan(&r.Until); err != nil {
-			return nil, fmt.Errorf("start a replay: %w", err)
-		}
+	var now time.Time
+	if err := l.pool.QueryRow(ctx, `SELECT now()`).Scan(&now); err != nil {
+		return nil, fmt.Errorf("start a replay: %w", err)
+	}
+	if r.Until.IsZero() || r.Until.After(now) {
+		r.Until = now
 	}
 	until, err := l.missed(ctx, &r)
 	if err != nil {

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -43,6 +44,15 @@ func (l *Ledger) StepRows(ctx context.Context, m *MissedRows) error {
 		var done int64
 		if err := tx.QueryRow(ctx, sqlLockRows, m.ID).Scan(&runs, &done); err != nil || !runs {
 			return err
+		}
+		if len(fresh) > 0 {
+			var refused *RefusedError
+			switch err := takesRetry(ctx, tx, m.Endpoint); {
+			case errors.As(err, &refused): // paused or deleted meanwhile
+				fresh, m.Skipped = nil, m.Skipped+len(fresh)
+			case err != nil:
+				return err
+			}
 		}
 		for i, r := range fresh {
 			r.Event.Position = event.Position{Index: done + int64(i)}

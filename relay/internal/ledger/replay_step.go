@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -177,6 +179,9 @@ func (l *Ledger) apply(ctx context.Context, tx pgx.Tx, r *Replay, cursor Cursor,
 		b.more = false
 		return nil
 	}
+	if err := b.forgo(ctx, tx); err != nil {
+		return err
+	}
 	done := 0
 	if len(b.due) > 0 {
 		tag, err := tx.Exec(ctx, sqlDueNow, b.due)
@@ -199,6 +204,32 @@ func (l *Ledger) apply(ctx context.Context, tx pgx.Tx, r *Replay, cursor Cursor,
 	at, atID = b.last.args()
 	out.Queue(sqlReplayed, r.ID, at, atID, done, b.skipped+len(b.due)+len(b.taken)-done, b.more)
 	return tx.SendBatch(ctx, out).Close()
+}
+
+// forgo takes out of the batch what its endpoints would not take any more: they may
+// have been paused or deleted since it was prepared.
+func (b *batch) forgo(ctx context.Context, tx pgx.Tx) error {
+	for _, id := range slices.SortedFunc(maps.Keys(b.touching), func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) }) {
+		var refused *RefusedError
+		err := takesRetry(ctx, tx, id)
+		switch {
+		case err == nil:
+			continue
+		case !errors.As(err, &refused):
+			return err
+		}
+		delete(b.touching, id)
+		var taken []*finished
+		var ids []uuid.UUID
+		for i, f := range b.taken {
+			if f.endpoint != id {
+				taken, ids = append(taken, f), append(ids, b.ids[i])
+			}
+		}
+		b.skipped += len(b.taken) - len(taken)
+		b.taken, b.ids = taken, ids
+	}
+	return nil
 }
 
 // reopenMany makes final deliveries pending, or copies of them.

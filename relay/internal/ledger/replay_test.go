@@ -367,3 +367,31 @@ func TestReplayGoesOnWhenItsEndpointIsRenamed(t *testing.T) {
 		t.Errorf("in the end %+v, %v", r, err)
 	}
 }
+
+// TestReplayMakesNothingForAnEndpointThatWasDeletedMeanwhile: nobody would end it.
+func TestReplayMakesNothingForAnEndpointThatWasDeletedMeanwhile(t *testing.T) {
+	l, _ := many(t, 3, Delivered)
+	replay := l.start(t, ReplayRequest{States: []State{Delivered}})
+	step := stepOf(replay.ID, 10)
+	step.Original = func(ctx context.Context, _ uuid.UUID) (Original, error) {
+		_, err := l.pool.Exec(ctx, `UPDATE posthorn.endpoints SET state = 'removed', reason = $1`, reasonDeleted)
+		return Original{Payload: []byte(`{}`)}, err
+	}
+	l.step(t, step)
+	if pending := texts(t, l.pool, sqlPendingIDs); len(pending) > 0 {
+		t.Errorf("pending are %v", pending)
+	}
+	if r, err := l.Replay(t.Context(), replay.ID, ""); err != nil || r.State != ReplayDone || r.Done != 0 || r.Skipped != 3 {
+		t.Errorf("it stands at %+v, %v", r, err)
+	}
+}
+
+func TestReplayEndsWhereItWasAskedFor(t *testing.T) {
+	l, _ := many(t, 1, Delivered)
+	began := time.Now()
+	for _, until := range []time.Time{{}, began.Add(time.Hour)} {
+		if r := l.start(t, ReplayRequest{States: []State{Delivered}, Until: until}); r.Request.Until.Before(began.Add(-time.Second)) || r.Request.Until.After(time.Now().Add(time.Second)) {
+			t.Errorf("until %s it ends at %s", until, r.Request.Until)
+		}
+	}
+}

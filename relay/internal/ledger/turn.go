@@ -139,15 +139,19 @@ func ResumeCommand(name string) string {
 
 var plainWord = regexp.MustCompile(`^[\pL\pN._:/@+-]+$`)
 
-const sqlStands = `SELECT name, state, state_by, coalesce(reason, '') FROM posthorn.endpoints WHERE id = $1`
+const sqlStands = `SELECT name, state, state_by, coalesce(reason, '') FROM posthorn.endpoints WHERE id = $1 FOR NO KEY UPDATE`
 
 // takesRetry returns why a retry of an endpoint's delivery would only be
-// parked, nil when it would be made.
+// parked, nil when it would be made. It stays so until tx ends: what is pending for
+// one that is deleted afterwards is failed with all that it has.
 func takesRetry(ctx context.Context, tx pgx.Tx, endpoint uuid.UUID) error {
 	var e EndpointStatus
 	err := tx.QueryRow(ctx, sqlStands, endpoint).Scan(&e.Name, &e.State, &e.By, &e.Reason)
 	if errors.Is(err, pgx.ErrNoRows) { // no relay ran with it yet
 		return nil
+	}
+	if err == nil && e.State == Removed && e.Reason == reasonDeleted {
+		return RefusedButTold("its endpoint was deleted", "its endpoint %s was deleted", e.Name)
 	}
 	if err != nil || !e.Held() {
 		return err

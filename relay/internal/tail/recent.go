@@ -49,6 +49,7 @@ const (
 type Recent struct {
 	Total int  // how many rows there are to go through
 	More  bool // there are more rows of the time asked for, beyond the limit
+	Lists int  // how often ids were read: whatever Next returns had been committed by the last time
 
 	rows *rowReader
 	ids  []string // of the rows that were not read yet
@@ -158,7 +159,7 @@ func (r *Recent) list(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look for rows in %s: %w", table, err)
 	}
-	r.ids, r.next = ids, nil
+	r.ids, r.next, r.Lists = ids, nil, r.Lists+1
 	if len(ids) == b.atOnce || bytes >= recentIDs {
 		r.next = &next
 	}
