@@ -284,6 +284,17 @@ func TestListsReadWhatTheirIndexesName(t *testing.T) {
 		}
 		x.check(t, 12_000, `Bitmap Index Scan on deliveries_\d+_created_at_id_event_id_idx`)
 	})
+	t.Run("whether it is a tenant's", func(t *testing.T) {
+		var x explained
+		if err := l.searching(t.Context(), func(s *searcher) error {
+			x.Tx, s.tx = s.tx, &x
+			_, err := s.owned(t.Context(), uuid.MustParse("b5cc8c2f-cb42-d1b4-4b0b-cb4e5b4dd1b0"), "t1")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		x.check(t, 12_000, `Bitmap Index Scan on deliveries_\d+_created_at_id_event_id_idx`)
+	})
 }
 
 // check fails for plans that read a table, or more than most in vain.
