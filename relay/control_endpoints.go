@@ -287,11 +287,23 @@ func (c *control) commit(ctx context.Context, o *Operator, who *admin.Caller, r 
 	}
 	err = told(who, err)
 	if err == nil && !r.InStream {
-		// What is done is done: without this the relay finds out by itself, if
-		// later.
-		_ = source.AnnounceEndpoints(ctx, d.Revision)
+		c.announce(ctx, d.Revision)
 	}
 	return err
+}
+
+// announceWithin is how long a change is announced in another database than that
+// which it is in.
+const announceWithin = 5 * time.Second
+
+// announce tells the running relay of a change that is committed, whether or not
+// the caller waits for it. Where the source does not take it the relay finds out by
+// itself, if later: events that commit until then are not matched by it.
+func (c *control) announce(ctx context.Context, revision int64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), announceWithin)
+	defer cancel()
+	for c.databases.source.AnnounceEndpoints(ctx, revision) != nil && pause(ctx, 100*time.Millisecond) == nil {
+	}
 }
 
 // redefined returns what the ledger is to have of a draft; before is nil for a

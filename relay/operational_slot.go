@@ -24,14 +24,14 @@ func (r *Relay) tellSlot(ctx context.Context, s tail.SlotStatus) {
 		level = slog.LevelError
 	}
 	attrs := []slog.Attr{
-		slog.String("slot", r.cfg.Source.Slot), slog.String("wal_status", s.WALStatus), slog.Int64("lag_bytes", s.Lag), slog.Int64("retained_bytes", s.Retained),
+		slog.String("slot", r.databases.source.Slot), slog.String("wal_status", s.WALStatus), slog.Int64("lag_bytes", s.Lag), slog.Int64("retained_bytes", s.Retained),
 	}
 	if s.Safe != nil {
 		attrs = append(attrs, slog.Int64("safe_bytes", *s.Safe))
 	}
 	r.logger.LogAttrs(ctx, level, "the slot is at risk: Postgres keeps much WAL for it, and may come to remove some", attrs...)
 	r.announcer.announce(ctx, typeSlotRisk, "", aboutSlot{
-		Slot: r.cfg.Source.Slot, WALStatus: s.WALStatus, Lag: s.Lag, Retained: s.Retained, Safe: s.Safe,
+		Slot: r.databases.source.Slot, WALStatus: s.WALStatus, Lag: s.Lag, Retained: s.Retained, Safe: s.Safe,
 	})
 }
 

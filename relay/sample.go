@@ -71,20 +71,23 @@ func (s *session) takeSamples(ctx context.Context, spans []*span, all bool) {
 		}
 		counted := totals.Since(p.before)
 		sample := &ledger.Sample{Span: p.length, Took: took, All: counted.All, Peak: p.peak}
-		p.began, p.before, p.peak = now, totals, ledger.Levels{}
 		if p.length == ledger.SpanLong || p.length == ledger.SpanMiddle && len(counted.Endpoints) <= manySampled {
 			sample.Endpoints = counted.Endpoints
 		}
-		if err := s.ledger.Record(ctx, sample); err != nil && ctx.Err() == nil {
-			s.relay.logger.LogAttrs(ctx, slog.LevelWarn, "stats could not be kept", slog.Any("err", err))
+		if err := s.ledger.Record(ctx, sample); err != nil {
+			if ctx.Err() == nil {
+				s.relay.logger.LogAttrs(ctx, slog.LevelWarn, "stats could not be kept, the next are of both times", slog.Any("err", err))
+			}
+			continue
 		}
+		p.began, p.before, p.peak = now, totals, ledger.Levels{}
 	}
 }
 
 // levelsOf returns the levels of a relay that delivers.
 func levelsOf(snap admin.Snapshot) (l ledger.Levels) {
 	for _, e := range snap.Endpoints {
-		l.Parked += int64(e.Pending)
+		l.Parked += e.Pending
 	}
 	if !snap.OldestUnsettled.IsZero() {
 		l.Unsettled = time.Since(snap.OldestUnsettled)

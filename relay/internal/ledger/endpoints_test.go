@@ -313,6 +313,25 @@ func TestHoldIsWrittenOnceHoweverOftenItIsTried(t *testing.T) {
 	}
 }
 
+func TestHoldLeavesWhatTheAPIDisabled(t *testing.T) {
+	l := acquire(t, open(t))
+	made := func(enabled bool) {
+		t.Helper()
+		if _, err := l.redefine(t.Context(), endpointID, false, Redefined{Name: "erp", Enabled: enabled, Anew: enabled}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := l.redefine(t.Context(), endpointID, true, Redefined{Name: "erp", Enabled: true}); err != nil {
+		t.Fatal(err)
+	}
+	made(false)
+	l.hold(t, Disabled, "it answered 410 Gone") // which it did before
+	made(true)
+	if state := texts(t, l.pool, `SELECT state FROM posthorn.endpoints`); state[0] != string(Enabled) {
+		t.Errorf("enabled again, it is %s", state[0])
+	}
+}
+
 // TestAPauseDuringSyncIsNotLost holds the endpoint's row while it begins.
 func TestAPauseDuringSyncIsNotLost(t *testing.T) {
 	l := acquire(t, open(t))
