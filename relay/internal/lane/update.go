@@ -16,11 +16,10 @@ import (
 // another Endpoint of the same id it goes on by that: from the next attempt on,
 // though what was rendered is sent as it was. One that is new begins with its
 // backlog, which need not be counted to its end, and its standing, which is wanted
-// of those, too, that changed or are given no longer; it was read after holds was
-// returned by Holds. One that is not given any more
-// starts no request, and what waits for it is parked. Nobody may use the numbers
-// of endpoints meanwhile: the router calls it between two events. It asks the
-// ledger nothing.
+// of those, too, that changed or are given no longer, and was read after Holds
+// returned holds. One that is not given any more starts no request, and what waits
+// for it is parked. Nobody may use the numbers of endpoints meanwhile: the router
+// calls it between two events. It asks the ledger nothing.
 func (s *Set) Update(ctx context.Context, endpoints []*Endpoint, backlogs map[uuid.UUID]ledger.Backlog, standings map[uuid.UUID]ledger.Standing, holds int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

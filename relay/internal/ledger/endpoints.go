@@ -204,9 +204,9 @@ func (l *Ledger) Revision(ctx context.Context) (revision int64, err error) {
 }
 
 // Hold pauses or disables an endpoint for the relay itself, over whatever an
-// operator did before but disabling it. The same once more does nothing. It returns ErrFenced,
-// and changes nothing, when another relay took over, and ErrUnknownEndpoint
-// for one that SyncEndpoints did not name.
+// operator did before but disabling it. The same once more does nothing. It returns
+// ErrFenced, and changes nothing, when another relay took over, and
+// ErrUnknownEndpoint for one that SyncEndpoints did not name.
 func (l *Ledger) Hold(ctx context.Context, endpoint uuid.UUID, state EndpointState, reason string) error {
 	err := l.fenced(ctx, func(tx pgx.Tx) error {
 		e, err := lockEndpoint(ctx, tx, endpoint.String(), "")
