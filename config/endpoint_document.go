@@ -63,9 +63,11 @@ func PatchEndpoint(document, patch []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	patched := restored(mergePatch(root, changes), maskedDocument(root), root)
+	shown := maskedDocument(root)
+	patched := restored(mergePatch(root, changes), shown, root)
 	ps := &problems{}
 	findMasks(top(patched), endpointsType.Elem(), ps)
+	findHidden(top(patched), endpointsType.Elem(), shown, root, ps)
 	return patched.json(), ps.err()
 }
 
@@ -159,6 +161,34 @@ func findMasks(p place, t reflect.Type, ps *problems) {
 	case p.node.kind == list && t.Kind() == reflect.Slice:
 		for i := range p.node.items {
 			findMasks(p.item(i), t.Elem(), ps)
+		}
+	}
+}
+
+// findHidden reports texts that were changed and still have the *** in the place of
+// a secret that stands in them beside others, such as in a body. masked is what is
+// shown of original. The rest is findMasks'.
+func findHidden(p place, t reflect.Type, masked, original *node, ps *problems) {
+	if masked == nil || original == nil || p.node.kind != masked.kind || t == secretType || t == urlType {
+		return
+	}
+	switch n := p.node; {
+	case n.kind == text:
+		hides := masked.text != mask && strings.Count(masked.text, mask) > strings.Count(original.text, mask)
+		if hides && n.text != original.text && strings.Contains(n.text, mask) {
+			ps.add(p, "has %s, which is shown in the place of a secret: write the secret itself where you change the text around it", mask)
+		}
+	case n.kind == object:
+		for _, name := range n.names {
+			if f, ok := fieldOfStruct(t, name); ok {
+				findHidden(p.field(name), f.Type, masked.field(name), original.field(name), ps)
+			} else if t.Kind() == reflect.Map {
+				findHidden(p.field(name), t.Elem(), masked.field(name), original.field(name), ps)
+			}
+		}
+	case n.kind == list && t.Kind() == reflect.Slice:
+		for i := range min(len(n.items), len(masked.items)) {
+			findHidden(p.item(i), t.Elem(), masked.items[i], original.items[i], ps)
 		}
 	}
 }

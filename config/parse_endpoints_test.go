@@ -138,6 +138,21 @@ func TestSecretsArePartedFromDocumentsAndComeBack(t *testing.T) {
 	}
 }
 
+func TestPatchesWriteNoMaskOverASecretAmongOtherText(t *testing.T) {
+	const document = `{"name":"a","url":"https://h/x","secret":"hunter2","body":"a hunter2 b ***","headers":{"X-A":"hunter2"}}`
+	for patch, want := range map[string]string{
+		`{"body":"a *** b ***","headers":{"X-A":"***"}}`: ``, // as it is shown
+		`{"body":"c hunter2 d"}`:                         ``,
+		`{"body":"c *** d"}`:                             `body: has ***`,
+		`{"headers":{"X-A":"*** new"}}`:                  ``, // all of it was the secret: it says something else now
+	} {
+		_, err := PatchEndpoint([]byte(document), []byte(patch))
+		if want == "" && err != nil || want != "" && !strings.HasPrefix(textOf(t, err), want) {
+			t.Errorf("%s: %v, want %q", patch, err, want)
+		}
+	}
+}
+
 func TestPatchesKeepSecretsThatTheyDoNotGive(t *testing.T) {
 	const document = `{"name":"a","url":"https://u:p@h/x","secret":"s","headers":{"X-Api-Key":"k","X-B":"b"},` +
 		`"previous_secrets":[{"secret":"p","expires":"2026-12-01T00:00:00Z"},{"secret":"q","expires":"2026-12-02T00:00:00Z"}]}`

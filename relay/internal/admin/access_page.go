@@ -155,6 +155,9 @@ func (a *Access) turnAway(w http.ResponseWriter, r *http.Request, denied *denial
 	}
 	login := dashboardPath + "/login?next=" + url.QueryEscape(where(next))
 	switch {
+	case htmx && changes(r): // a form is being filled in, which a redirect would throw away
+		w.Header().Set("HX-Trigger", "session-ended")
+		a.problemPage(w, r, denied)
 	case htmx: // it puts what a redirect leads to into the page
 		w.Header().Set("HX-Redirect", login)
 		a.problemPage(w, r, denied)

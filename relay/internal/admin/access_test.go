@@ -435,6 +435,10 @@ func TestPartsOfAPageLeadTheWholeToTheLogin(t *testing.T) {
 	if got := w.Header().Get("HX-Redirect"); w.Code != 401 || got != "/admin/webhooks/login?next=%2Fadmin%2Fwebhooks%2Fdeliveries%3Fstate%3Dfailed" {
 		t.Errorf("answers %d to %q", w.Code, got)
 	}
+	w = b.ask("POST", "/admin/webhooks/x", url.Values{"name": {"half-filled"}})
+	if w.Code != 401 || w.Header().Get("HX-Redirect") != "" || w.Header().Get("HX-Trigger") != "session-ended" {
+		t.Errorf("a form's check is answered %d with %v", w.Code, w.Header())
+	}
 }
 
 func TestAFrameWhoseSessionEndedSaysSo(t *testing.T) {

@@ -306,7 +306,7 @@ func (c *changingControl) List(context.Context, *admin.Caller, ledger.Filter) ([
 
 func TestCurlCommandIsOneCommandWhateverIsInIt(t *testing.T) {
 	body := "@/etc/passwd it's $(touch /tmp/x) `id` \\ \"quoted\"\n"
-	command := curlOf(&ledger.Request{Method: "POST", Headers: [][2]string{{"X-A", "'; rm -rf /"}}}, "https://a.example/?q='", []byte(body))
+	command := curlOf(&ledger.Request{Method: "POST", Headers: [][2]string{{"X-A", "'; rm -rf /"}}}, "https://a.example/?q='", []byte(body), 0)
 	out, err := exec.Command("sh", "-c", `curl() { for word in "$@"; do printf '%s\0' "$word"; done; }; `+command).Output()
 	if err != nil {
 		t.Fatal(err)

@@ -82,18 +82,18 @@ func (d *Dashboard) showDelivery(q *request) (*answer, error) {
 
 // contents shows what was sent.
 func (b *deliveryBody) contents(detail *ledger.Detail) {
-	b.Payload = pretty(detail.Payload)
+	b.Payload = prettyOf(detail.Payload, detail.PayloadBytes)
 	r := detail.Request
 	if r == nil {
 		return
 	}
-	body := r.Body
+	body, size := r.Body, detail.BodyBytes
 	if body == nil {
-		body = detail.Payload
+		body, size = detail.Payload, detail.PayloadBytes
 	}
-	b.Request = &sent{Method: r.Method, Headers: r.Headers, Body: pretty(body)}
+	b.Request = &sent{Method: r.Method, Headers: r.Headers, Body: prettyOf(body, size)}
 	if b.URL != "" {
-		b.Curl = curlOf(r, b.URL, body)
+		b.Curl = curlOf(r, b.URL, body, size)
 	}
 }
 

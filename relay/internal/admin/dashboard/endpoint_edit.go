@@ -7,6 +7,8 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/posthorn/posthorn/relay/internal/admin"
 	"github.com/posthorn/posthorn/relay/internal/ledger"
@@ -32,8 +34,8 @@ func (d *Dashboard) newEndpoint(q *request) (*answer, error) {
 }
 
 func (d *Dashboard) createEndpoint(q *request) (*answer, error) {
-	document, b := d.documentOf(q, nil)
-	if f := b.find("more"); f != nil && f.Problem != "" {
+	document, b := d.documentOf(q, nil, nil)
+	if f := b.find("more"); f != nil && f.Problem != "" || b.Secret.Problem != "" {
 		b.Sent = true
 		return d.formAnswer(b), nil
 	}
@@ -97,7 +99,7 @@ func (d *Dashboard) editEndpoint(q *request) (*answer, error) {
 
 // patchOf returns what a form changes of an endpoint.
 func (d *Dashboard) patchOf(q *request, detail *admin.EndpointDetail, before map[string]any) (map[string]any, *formBody) {
-	after, b := d.documentOf(q, detail)
+	after, b := d.documentOf(q, detail, before)
 	if q.portal() { // what the form does not have stays
 		keep(b, before, after)
 	}
@@ -150,13 +152,21 @@ func (d *Dashboard) saveEndpoint(q *request) (*answer, error) {
 	if f := b.find("more"); f != nil && f.Problem != "" {
 		return d.formAnswer(b), nil
 	}
+	if len(patch) == 0 {
+		return back(q, "saved"), nil
+	}
 	_, err = d.Control.EditEndpoint(q.Context(), q.who, detail.ID.String(), text, b.Revision)
 	if invalid := invalidOf(err); invalid != nil {
 		b.show(invalid)
 		return d.formAnswer(b), nil
 	}
+	if errors.Is(err, ledger.ErrChanged) {
+		b.Revision = detail.Revision
+		b.Problem = "It was changed meanwhile. Saving again overwrites that: what is here differs in " + strings.Join(slices.Sorted(maps.Keys(patch)), ", ") + "."
+		return d.formAnswer(b), nil
+	}
 	var refused *ledger.RefusedError
-	if errors.As(err, &refused) || errors.Is(err, ledger.ErrChanged) {
+	if errors.As(err, &refused) {
 		b.Problem = sentence(err)
 		return d.formAnswer(b), nil
 	}
@@ -181,7 +191,7 @@ func (d *Dashboard) checkEndpoint(q *request) (*answer, error) {
 		made, b = d.patchOf(q, detail, before)
 		name = detail.ID.String()
 	} else {
-		made, b = d.documentOf(q, nil)
+		made, b = d.documentOf(q, nil, nil)
 	}
 	text, err := json.Marshal(made)
 	if err != nil {

@@ -74,7 +74,7 @@ func formGroups(profiles []string) []group {
 				Help: "No: whoever can answer for the server gets the requests."},
 		}},
 		{Name: "filter", Title: "Filter", Help: "Which of the chosen events are sent.", Fields: []field{
-			{Name: "filter", Key: "filter", Kind: "text", Label: "Condition", Example: "payload.amount > 1000",
+			{Name: "filter", Key: "filter", Kind: "area", Label: "Condition", Example: "payload.amount > 1000",
 				Help: "A CEL expression over the event that must hold too."},
 		}},
 		{Name: "retry", Title: "Retries and pausing", Help: "What happens when the receiver fails.", Fields: []field{

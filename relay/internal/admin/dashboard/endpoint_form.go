@@ -51,6 +51,9 @@ type eventType struct {
 
 type secretChoice struct{ Kind, Problem string } // generate, own or none
 
+// eventKeys are the keys that choose events.
+var eventKeys = []string{"events", "objects", "triggers"}
+
 // usualTriggers are offered as boxes.
 var usualTriggers = []string{"create", "update", "delete"}
 
@@ -85,7 +88,8 @@ func (d *Dashboard) newForm(q *request, existing *admin.EndpointDetail, document
 		for j := range b.Groups[i].Fields {
 			f := &b.Groups[i].Fields[j]
 			if f.Key != "" {
-				f.Value = take(rest, f.Key)
+				f.Value = f.normal(take(rest, f.Key))
+				f.offer()
 			}
 		}
 	}
@@ -159,6 +163,26 @@ func (b *formBody) find(name string) *field {
 func (b *formBody) set(name, value string) {
 	if f := b.find(name); f != nil {
 		f.Value = value
+	}
+}
+
+// normal returns a value as a browser sends it back, and as it is compared: lines
+// end in \n, spaces around are nothing but in code.
+func (f *field) normal(value string) string {
+	value = lineEnds.Replace(value)
+	if f.Kind == "code" {
+		return value
+	}
+	return strings.TrimSpace(value)
+}
+
+var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
+// offer makes a select show its value, though it is none of its options any more:
+// a browser would take the first of them.
+func (f *field) offer() {
+	if f.Kind == "select" && !slices.ContainsFunc(f.Options, func(o option) bool { return o.Value == f.Value }) {
+		f.Options = append(f.Options, option{f.Value, f.Value + " (the configuration has it no more)"})
 	}
 }
 
@@ -282,14 +306,15 @@ func groupsOf(catalogue []admin.EventType) []eventGroup {
 }
 
 // documentOf returns the endpoint that a form describes, and the form as it was
-// filled in.
-func (d *Dashboard) documentOf(q *request, existing *admin.EndpointDetail) (map[string]any, *formBody) {
+// filled in. What it shows of before, and nobody changed, is as it was there: a
+// field may not tell that from something else.
+func (d *Dashboard) documentOf(q *request, existing *admin.EndpointDetail, before map[string]any) (map[string]any, *formBody) {
 	form := q.PostForm
 	b := d.newForm(q, existing, nil)
 	document := map[string]any{}
 	if f := b.find("more"); f != nil {
 		f.Value = form.Get("more")
-		if strings.TrimSpace(f.Value) != "" && json.Unmarshal([]byte(f.Value), &document) != nil {
+		if strings.TrimSpace(f.Value) != "" && (json.Unmarshal([]byte(f.Value), &document) != nil || document == nil) {
 			f.Problem, document = "is a JSON object, such as "+f.Example, map[string]any{}
 		}
 	}
@@ -299,18 +324,30 @@ func (d *Dashboard) documentOf(q *request, existing *admin.EndpointDetail) (map[
 			if f.Name == "more" {
 				continue
 			}
-			f.Value = strings.TrimSpace(form.Get(f.Name))
-			f.put(document)
+			f.Value = f.normal(form.Get(f.Name))
+			f.offer()
+			if was, there := valueAt(before, f.Key); there && f.Value == f.normal(take(maps.Clone(before), f.Key)) {
+				putAt(document, f.Key, was)
+			} else if f.Kind != "flag" || before == nil || there || f.Value == "" {
+				f.put(document)
+			}
 			b.Groups[i].Open = b.Groups[i].Open || f.Value != ""
 		}
 	}
 	chooseEvents(document, form)
+	for _, key := range eventKeys {
+		if was, ok := before[key]; ok && sameTexts(was, document[key]) {
+			document[key] = was
+		}
+	}
 	b.Events = d.choiceOf(document)
 	if existing == nil {
 		b.Secret.Kind = form.Get("secret_kind")
 		switch b.Secret.Kind {
 		case "own":
-			document["secret"] = strings.TrimSpace(form.Get("secret"))
+			if document["secret"] = strings.TrimSpace(form.Get("secret")); document["secret"] == "" {
+				b.Secret.Problem = "is missing: this page does not keep what was typed before"
+			}
 		case "none":
 			document["secret"] = ""
 		default:
@@ -346,7 +383,22 @@ func (f *field) put(document map[string]any) {
 	case f.Key == "headers":
 		value = headersOf(f.Value)
 	}
-	path := strings.Split(f.Key, ".")
+	putAt(document, f.Key, value)
+}
+
+// valueAt returns what a document has at a key such as retry.schedule.
+func valueAt(document map[string]any, key string) (value any, there bool) {
+	parent, child, nested := strings.Cut(key, ".")
+	if value, there = document[parent]; !nested {
+		return value, there
+	}
+	inner, _ := value.(map[string]any)
+	return valueAt(inner, child)
+}
+
+// putAt sets what a document has at a key such as retry.schedule.
+func putAt(document map[string]any, key string, value any) {
+	path := strings.Split(key, ".")
 	for _, parent := range path[:len(path)-1] {
 		inner, ok := document[parent].(map[string]any)
 		if !ok {
@@ -356,6 +408,11 @@ func (f *field) put(document map[string]any) {
 		document = inner
 	}
 	document[path[len(path)-1]] = value
+}
+
+// sameTexts reports whether two lists have the same texts, in whatever order.
+func sameTexts(a, b any) bool {
+	return slices.Equal(slices.Sorted(slices.Values(texts(a))), slices.Sorted(slices.Values(texts(b))))
 }
 
 // listOf returns the texts between commas, spaces and line ends.
@@ -408,13 +465,33 @@ func (b *formBody) show(err *admin.InvalidError) {
 	}
 }
 
+// Wrong returns the fields with a problem, for those who do not see them.
+func (b *formBody) Wrong() (list []field) {
+	for _, g := range b.Groups {
+		for _, f := range g.Fields {
+			if f.Problem != "" {
+				list = append(list, f)
+			}
+		}
+	}
+	for _, name := range eventKeys {
+		if b.Events.Problems[name] != "" {
+			list = append(list, field{Name: "problem-" + name, Label: name})
+		}
+	}
+	if b.Secret.Problem != "" {
+		list = append(list, field{Name: "secret", Label: "My own secret"})
+	}
+	return list
+}
+
 func (b *formBody) place(p admin.FieldProblem) bool {
 	key, _, _ := strings.Cut(p.Field, "[")
 	if key == "events" || key == "objects" || key == "triggers" {
 		b.Events.Problems[key] = p.Message
 		return true
 	}
-	if key == "secret" {
+	if key == "secret" && b.Existing == nil {
 		b.Secret.Problem = p.Message
 		return true
 	}

@@ -107,7 +107,7 @@ func (d *Dashboard) listEndpoints(q *request) (*answer, error) {
 	b.Rows = slices.Clone(matched[min(len(matched), (b.Page-1)*pageSize):min(len(matched), b.Page*pageSize)])
 	a := &answer{page: "endpoints", title: "Endpoints", section: "endpoints", body: b}
 	if q.partial() {
-		a.part = "list"
+		a.part = "found"
 	}
 	return a, nil
 }

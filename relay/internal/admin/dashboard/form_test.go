@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -231,12 +232,16 @@ func TestProblemsStandNextToTheirFields(t *testing.T) {
 	for _, path := range []string{"/endpoints/new", "/endpoints/" + b.control.endpoints[0].ID.String() + "/edit"} {
 		p := b.post(path, url.Values{"name": {"kept <here>"}, "url": {"http://a.example"}, "retry_schedule": {"1s, x"}, "headers": {"X-A: 1"}, "event": {"pr.submitted"}}, http.StatusUnprocessableEntity)
 		for field, want := range map[string]string{
-			"url": "must be https", "retry_schedule": "is no duration", "headers": "X-A is no header", "events": "is no pattern", "more": "signatures[0].scheme is unknown", "tls_verify": "is not yours", "name": "",
+			"url": "must be https", "retry_schedule": "is no duration", "headers": "X-A is no header", "events": "is no pattern", "tls_verify": "is not yours", "name": "",
 		} {
 			if got := words(p.id("problem-" + field)); got != want {
 				t.Errorf("%s: next to %s stands %q, want %q", path, field, got, want)
 			}
 		}
+		if got := words(p.id("problem-more")); !strings.HasPrefix(got, "signatures[0].scheme is unknown") || strings.HasSuffix(got, " secret is too short") != strings.HasSuffix(path, "/edit") {
+			t.Errorf("%s: next to more stands %q", path, got) // of an edit that of the secret, too: there is no field for it
+		}
+		p.has("Nothing was saved. Look at")
 		for field, want := range map[string]string{"url": "true", "name": "", "retry_schedule": "true"} {
 			if got := attr(p.id(field), "aria-invalid"); got != want {
 				t.Errorf("%s: %s has aria-invalid %q, want %q", path, field, got, want)
@@ -272,35 +277,91 @@ func TestFormIsCheckedAsItIsWritten(t *testing.T) {
 	}
 }
 
+// sent returns the fields of a page as a browser sends them.
+func (p *page) sent() url.Values {
+	form := url.Values{}
+	for _, n := range p.named("input", "textarea", "select") {
+		name := attr(n, "name")
+		switch {
+		case attr(n, "type") == "checkbox" || attr(n, "type") == "radio":
+			if hasAttr(n, "checked") {
+				form.Add(name, attr(n, "value"))
+			}
+		case n.Data == "textarea":
+			text := ""
+			if n.FirstChild != nil {
+				text = n.FirstChild.Data
+			}
+			form.Set(name, strings.ReplaceAll(text, "\n", "\r\n"))
+		case n.Data == "select":
+			for i, o := range children(n) {
+				if i == 0 || hasAttr(o, "selected") {
+					form.Set(name, attr(o, "value"))
+				}
+			}
+		default:
+			form.Set(name, strings.NewReplacer("\r", "", "\n", "").Replace(attr(n, "value")))
+		}
+	}
+	return form
+}
+
+func TestFormThatIsSavedAsItIsChangesNothing(t *testing.T) {
+	for name, keys := range map[string]string{
+		"a body of several lines":             `"body":"{\n\"a\": {{ .Payload }}\n}\n"`,
+		"a body with the lines of Windows":    `"body":"{\r\n\"a\": {{ .Payload }}\r\n}"`,
+		"a body with spaces around":           `"body":"  {{ .Payload }} "`,
+		"a body that begins with a line end":  `"body":"\n{{ .Payload }}"`,
+		"a body with a secret that is hidden": `"headers":{"X-Api-Key":"***"},"body":"{\n\"key\": \"***\",\n\"data\": {{ .Payload }}\n}"`,
+		"an empty body":                       `"body":"","content_type":""`,
+		"a filter with a comment":             `"filter":"payload.a > 10 // big ones\n&& payload.b == \"DE\""`,
+		"numbers among status codes":          `"retry":{"schedule":[],"stop_on":[404,"5xx"],"jitter":0}`,
+		"enabled by default":                  `"timeout":"3s"`,
+		"disabled":                            `"enabled":false`,
+		"a profile that is gone":              `"profile":"long-gone"`,
+		"events in an order":                  `"enabled":true,"events":["posthorn.*","z.made","*","pr.*"]`,
+		"authentication and TLS":              `"auth":{"oauth2":{"token_url":"https://a.example","client_id":"c","client_secret":"***","scopes":[]}},"tls":{"verify":true,"ca_file":"","min_version":"1.3"}`,
+		"further keys":                        `"signatures":[{"scheme":"hmac","header":"X-S","secret":"***"}],"pause":{"failing_for":"0s"},"rate_limit":0`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBrowser(t, "admin")
+			e := &b.control.endpoints[0]
+			if e.Document = json.RawMessage(`{"name":"acme-erp","url":"https://erp.acme.example",` + keys + `}`); !strings.Contains(keys, `"events"`) {
+				e.Document = json.RawMessage(`{"name":"acme-erp","url":"https://erp.acme.example","events":["pr.*"],` + keys + `}`)
+			}
+			path := "/endpoints/" + e.ID.String() + "/edit"
+			form := b.get(path, http.StatusOK).sent()
+			b.moved(path, form, "/endpoints/"+e.ID.String()+"?done=saved")
+			if b.control.patched != nil {
+				t.Errorf("it is changed by %s", b.control.patched)
+			}
+			form.Set("timeout", "7s")
+			b.moved(path, form, "/endpoints/"+e.ID.String()+"?done=saved")
+			same(t, b.control.patched, `{"timeout":"7s"}`)
+		})
+	}
+}
+
+func TestSecretOfOnesOwnIsAskedForAgain(t *testing.T) {
+	b := newBrowser(t, "admin")
+	form := url.Values{"name": {"a"}, "url": {"https://a.example"}, "event": {"*"}, "secret_kind": {"own"}, "secret": {""}}
+	p := b.post("/endpoints/new", form, http.StatusUnprocessableEntity)
+	if b.control.created != nil || !strings.Contains(words(p.id("problem-secret")), "is missing") {
+		t.Errorf("it made %s and says %q", b.control.created, words(p.id("problem-secret")))
+	}
+}
+
 func TestEditSendsWhatWasChangedOnly(t *testing.T) {
 	b := newBrowser(t, "admin")
 	e := &b.control.endpoints[0]
 	e.Document = json.RawMessage(`{"name":"acme-erp","tenant":"acme","url":"https://u:***@erp.acme.example","profile":"byro","events":["pr.*","po.issued"],"headers":{"X-Region":"eu","Authorization":"***"},"secret":"***","retry":{"schedule":["1s"],"stop_on":["404"]},"signatures":[{"scheme":"github","secret":"***"}],"auth":{"bearer":{"token":"***"}}}`)
-	form := url.Values{}
 	p := b.get("/endpoints/"+e.ID.String()+"/edit", http.StatusOK)
 	p.lacks("previous_secrets")
-	for _, n := range p.named("input", "textarea", "select") {
-		switch {
-		case attr(n, "type") == "checkbox" || attr(n, "type") == "radio":
-			if hasAttr(n, "checked") {
-				form.Add(attr(n, "name"), attr(n, "value"))
-			}
-		case n.Data == "textarea":
-			if n.FirstChild != nil {
-				form.Set(attr(n, "name"), n.FirstChild.Data)
-			}
-		case n.Data == "select":
-			for _, o := range children(n) {
-				if hasAttr(o, "selected") {
-					form.Set(attr(n, "name"), attr(o, "value"))
-				}
-			}
-		default:
-			form.Set(attr(n, "name"), attr(n, "value"))
-		}
-	}
+	form := p.sent()
 	b.moved("/endpoints/"+e.ID.String()+"/edit", form, "/endpoints/"+e.ID.String()+"?done=saved")
-	same(t, b.control.patched, `{"enabled":true}`) // which the form says, and the document did not
+	if b.control.patched != nil {
+		t.Errorf("saved as it was, it is changed by %s", b.control.patched)
+	}
 	form.Set("headers", "X-Region: us\nAuthorization: ***")
 	form.Set("profile", "")
 	form.Set("retry_schedule", "")
@@ -309,7 +370,7 @@ func TestEditSendsWhatWasChangedOnly(t *testing.T) {
 	form.Del("event")
 	form.Set("patterns", "leave.*")
 	b.moved("/endpoints/"+e.ID.String()+"/edit", form, "/endpoints/"+e.ID.String()+"?done=saved")
-	same(t, b.control.patched, `{"enabled":true,"headers":{"X-Region":"us"},"profile":null,"retry":{"schedule":null},"events":["leave.*"],"auth":{"bearer":null,"basic":{"username":"posthorn"}}}`)
+	same(t, b.control.patched, `{"headers":{"X-Region":"us"},"profile":null,"retry":{"schedule":null},"events":["leave.*"],"auth":{"bearer":null,"basic":{"username":"posthorn"}}}`)
 	if want := "edit " + e.ID.String() + " 4"; b.control.asked[0] != want {
 		t.Errorf("asked for %q, want %q", b.control.asked[0], want)
 	}
@@ -319,7 +380,10 @@ func TestEditTellsOfAnotherEditMeanwhile(t *testing.T) {
 	b := newBrowser(t, "admin")
 	b.control.err = ledger.ErrChanged
 	p := b.post("/endpoints/"+b.control.endpoints[0].ID.String()+"/edit", url.Values{"name": {"mine"}, "revision": {"3"}}, http.StatusUnprocessableEntity)
-	p.has("It was changed meanwhile")
+	p.has("It was changed meanwhile", "Saving again overwrites that: what is here differs in ", "name")
+	if revision := attr(p.named("input")[slices.IndexFunc(p.named("input"), func(n *html.Node) bool { return attr(n, "name") == "revision" })], "value"); revision != fmt.Sprint(b.control.endpoints[0].Revision) {
+		t.Errorf("saved again, it is of revision %s", revision)
+	}
 	if got := attr(p.id("name"), "value"); got != "mine" {
 		t.Errorf("what was written became %q", got)
 	}
@@ -341,7 +405,7 @@ func TestFormsTouchTheirOwnPartOfTLSOnly(t *testing.T) {
 		"a portal's verify by default":         {"portal", `{"verify":false,"ca_file":"/ca.pem"}`, "", "", `{"tls":{"verify":null}}`},
 		"a portal's verify":                    {"portal", `{"verify":false,"ca_file":"/ca.pem"}`, "true", "", `{"tls":{"verify":true}}`},
 		"a portal's first verify, and a file":  {"portal", `{"ca_file":"/ca.pem"}`, "false", "", `{"tls":{"verify":false}}`},
-		"a portal's form as it was, of a file": {"portal", `{"ca_file":"/ca.pem"}`, "", "", `{}`},
+		"a portal's form as it was, of a file": {"portal", `{"ca_file":"/ca.pem"}`, "", "", `null`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBrowser(t, test.who)
@@ -349,6 +413,9 @@ func TestFormsTouchTheirOwnPartOfTLSOnly(t *testing.T) {
 			e.Document = json.RawMessage(fmt.Sprintf(endpoint, test.tls))
 			form := url.Values{"name": {"acme-erp"}, "url": {"https://erp.acme.example"}, "event": {"pr.*"}, "enabled": {"true"}, "tls_verify": {test.verify}, "more": {test.more}}
 			b.moved("/endpoints/"+e.ID.String()+"/edit", form, "/endpoints/"+e.ID.String()+"?done=saved")
+			if test.want == `null` && b.control.patched == nil {
+				return
+			}
 			same(t, b.control.patched, test.want)
 		})
 	}
@@ -363,8 +430,10 @@ func TestEndpointsOfTheConfigurationAreNotEditedHere(t *testing.T) {
 
 func TestFurtherKeysAreAnObject(t *testing.T) {
 	b := newBrowser(t, "admin")
-	p := b.post("/endpoints/new", url.Values{"name": {"a"}, "more": {"[1"}}, http.StatusUnprocessableEntity)
-	if words(p.id("problem-more")) == "" || b.control.created != nil {
-		t.Error("what is no JSON object was taken")
+	for _, more := range []string{"[1", "null", "7"} {
+		p := b.post("/endpoints/new", url.Values{"name": {"a"}, "more": {more}}, http.StatusUnprocessableEntity)
+		if words(p.id("problem-more")) == "" || b.control.created != nil {
+			t.Errorf("%s was taken, which is no JSON object", more)
+		}
 	}
 }

@@ -151,7 +151,10 @@ func short(id fmt.Stringer) string {
 }
 
 // excerpt returns the beginning of a text that may be long, or no text.
-func excerpt(b []byte) string {
+func excerpt(b []byte) string { return excerptOf(b, 0) }
+
+// excerptOf is excerpt of a text of which b is at least the beginning.
+func excerptOf(b []byte, size int64) string {
 	if len(b) == 0 {
 		return ""
 	}
@@ -160,8 +163,8 @@ func excerpt(b []byte) string {
 		cut = cut[:maxText]
 	}
 	text := strings.ToValidUTF8(string(cut), "\uFFFD")
-	if len(b) > maxText {
-		text += fmt.Sprintf("\n… (%s in all)", byteSize(int64(len(b))))
+	if size = max(size, int64(len(b))); size > maxText {
+		text += fmt.Sprintf("\n… (%s in all)", byteSize(size))
 	}
 	return text
 }
@@ -172,10 +175,13 @@ const maxPretty = 256 << 10
 
 // pretty returns JSON with its lines indented, and as it is what is none, is
 // long, or would become long.
-func pretty(b []byte) string {
+func pretty(b []byte) string { return prettyOf(b, 0) }
+
+// prettyOf is pretty of JSON of which b is at least the beginning.
+func prettyOf(b []byte, size int64) string {
 	var out bytes.Buffer
 	if len(b) > maxText || indented(b) > maxPretty || json.Indent(&out, b, "", "  ") != nil {
-		return excerpt(b)
+		return excerptOf(b, size)
 	}
 	return strings.ToValidUTF8(out.String(), "\uFFFD")
 }

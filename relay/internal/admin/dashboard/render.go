@@ -33,7 +33,7 @@ var functions = template.FuncMap{
 	"count":     func(n int) int64 { return int64(n) },
 	"dict":      dict,
 	"health":    func(s ledger.EndpointStatus) health { return healthOf(&s) },
-	"eventKeys": func() []string { return []string{"events", "objects", "triggers"} },
+	"eventKeys": func() []string { return eventKeys },
 }
 
 // dict returns what a template gives a part of it.

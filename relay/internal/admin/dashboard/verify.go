@@ -123,8 +123,9 @@ func prefixJS(prefix string) string {
 func quoteJS(text string) string { return fmt.Sprintf("%q", text) }
 
 // curlOf returns a command that makes the request of a delivery once more, but
-// for what is made at each attempt: signatures and authentication.
-func curlOf(r *ledger.Request, url string, body []byte) string {
+// for what is made at each attempt: signatures and authentication. Of a
+// body of size bytes, body is at least the beginning.
+func curlOf(r *ledger.Request, url string, body []byte, size int64) string {
 	var b strings.Builder
 	// curl would make several requests of a URL with brackets, and read the file
 	// that a body names after an @.
@@ -132,8 +133,8 @@ func curlOf(r *ledger.Request, url string, body []byte) string {
 	for _, h := range r.Headers {
 		fmt.Fprintf(&b, " \\\n  --header %s", quoteShell(h[0]+": "+h[1]))
 	}
-	if len(body) > maxText {
-		fmt.Fprintf(&b, " \\\n  --data-binary @body.json # %s: too long to be written here", byteSize(int64(len(body))))
+	if size = max(size, int64(len(body))); size > maxText {
+		fmt.Fprintf(&b, " \\\n  --data-binary @body.json # %s: too long to be written here", byteSize(size))
 		return b.String()
 	}
 	fmt.Fprintf(&b, " \\\n  --data-raw %s", quoteShell(strings.ToValidUTF8(string(body), "\uFFFD")))

@@ -294,10 +294,34 @@
       const name = problem.id.replace("problem-", "");
       const input = document.getElementById(name);
       if (!input) continue;
-      if (problem.textContent) input.setAttribute("aria-invalid", "true");
+      if (problem.textContent && input.closest(".touched, .sent")) input.setAttribute("aria-invalid", "true");
       else input.removeAttribute("aria-invalid");
     }
   };
   document.addEventListener("htmx:oobAfterSwap", mark);
+  document.addEventListener("focusout", mark);
+
+  // Where the session ended under a form, what is in it stays: once somebody has
+  // logged in elsewhere it goes on with that session.
+  let ended = false;
+  document.addEventListener("session-ended", () => {
+    ended = true;
+    const box = document.getElementById("form-problem") ?? document.getElementById("messages");
+    const text = document.createElement("p");
+    text.className = "alert";
+    text.textContent = window === window.top ? "Your session has ended. Log in in another tab, then go on here: what you wrote stays."
+      : "Your session has ended. Open this again from the page that shows it.";
+    box.replaceChildren(text);
+  });
+  document.addEventListener("visibilitychange", async () => {
+    if (!ended || document.hidden) return;
+    const answer = await fetch(location.href, { credentials: "same-origin" }).catch(() => null);
+    if (!answer?.ok) return;
+    const token = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("form[data-checked] input[name=csrf]");
+    if (!token) return; // it is the login
+    ended = false;
+    for (const input of all("input[name=csrf]")) input.value = token.value;
+    document.getElementById("form-problem")?.replaceChildren();
+  });
   document.addEventListener("htmx:afterSwap", refreshTimes);
 })();
