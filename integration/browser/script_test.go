@@ -76,3 +76,28 @@ func TestADoubleClickSendsAFormOnce(t *testing.T) {
 	}
 	b.until("the button can be pressed still", `document.querySelector("form.endpoint button[type=submit]").disabled`)
 }
+
+// TestAFormOutlivesItsSession holds that what was written is not lost.
+func TestAFormOutlivesItsSession(t *testing.T) {
+	t.Parallel()
+	s := byro.begin(t)
+	b := s.logIn(operatorToken)
+	b.visit(pages + "/endpoints/new")
+	b.fill("Name", "half-filled")
+	b.fill("URL", s.url())
+	b.press("All events, those that come later too")
+	if status := b.post(pages+"/logout", map[string]string{}); status >= 400 {
+		t.Fatalf("logging out is answered %d", status)
+	}
+	b.expect("status of 401")
+	b.fill("Tenant", "acme")
+	b.see("Your session has ended.")
+	b.look(true)
+	if _, err := eval[bool](b, `fetch(%s, { method: "POST", body: new URLSearchParams({ token: %s }) }).then((answer) => answer.redirected)`, login, operatorToken); err != nil {
+		t.Fatal(err)
+	}
+	b.look(false)
+	b.until("the session is still over", `document.getElementById("form-problem").textContent === ""`)
+	b.submit("Create endpoint")
+	b.see("The endpoint was created", "half-filled")
+}

@@ -317,10 +317,11 @@
     if (!ended || document.hidden) return;
     const answer = await fetch(location.href, { credentials: "same-origin" }).catch(() => null);
     if (!answer?.ok) return;
-    const token = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("form[data-checked] input[name=csrf]");
+    const token = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("meta[name=csrf-token]")?.content;
     if (!token) return; // it is the login
     ended = false;
-    for (const input of all("input[name=csrf]")) input.value = token.value;
+    document.querySelector("meta[name=csrf-token]").content = token;
+    for (const input of all("input[name=csrf]")) input.value = token;
     document.getElementById("form-problem")?.replaceChildren();
   });
   document.addEventListener("htmx:afterSwap", refreshTimes);
