@@ -35,8 +35,8 @@ const (
 	sqlEndedSession = `(expires_at <= clock_timestamp() OR seen_at <= clock_timestamp() - $1::bigint * interval '1 microsecond')`
 	sqlSweep        = `DELETE FROM posthorn.sessions WHERE ` + sqlEndedSession + ` OR hash IN (
   SELECT hash FROM posthorn.sessions WHERE via = $2 AND name = $3 AND tenant IS NOT DISTINCT FROM $4 ORDER BY created_at DESC OFFSET $5)`
-	sqlOpenSession = `INSERT INTO posthorn.sessions (hash, name, role, tenant, profile, via, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp() + $7::bigint * interval '1 microsecond')`
+	sqlOpenSession = `INSERT INTO posthorn.sessions (hash, name, role, tenant, profile, via, created_at, seen_at, expires_at)
+SELECT $1, $2, $3, $4, $5, $6, at, at, at + $7::bigint * interval '1 microsecond' FROM clock_timestamp() AS at`
 )
 
 // OpenSession opens a session, as the audit will say. Sessions that have ended
