@@ -510,6 +510,7 @@ func (b *formBody) place(p admin.FieldProblem) bool {
 	}
 	if f := b.find("more"); f != nil {
 		f.Problem = strings.TrimSpace(f.Problem + " " + p.Field + " " + p.Message)
+		b.Groups[len(b.Groups)-1].Open = true // which has it
 		return true
 	}
 	return false

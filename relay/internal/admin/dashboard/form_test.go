@@ -242,6 +242,11 @@ func TestProblemsStandNextToTheirFields(t *testing.T) {
 			t.Errorf("%s: next to more stands %q", path, got) // of an edit that of the secret, too: there is no field for it
 		}
 		p.has("Nothing was saved. Look at")
+		for n := p.id("more"); n != nil; n = n.Parent {
+			if n.Data == "details" && !hasAttr(n, "open") {
+				t.Errorf("%s: what is wrong with more is folded away", path)
+			}
+		}
 		for field, want := range map[string]string{"url": "true", "name": "", "retry_schedule": "true"} {
 			if got := attr(p.id(field), "aria-invalid"); got != want {
 				t.Errorf("%s: %s has aria-invalid %q, want %q", path, field, got, want)
