@@ -239,19 +239,18 @@ func (l *Ledger) countsIn(ctx context.Context, q StatsQuery, span time.Duration,
 	var c Count
 	var parked, unsettled, lag, retained *int64
 	scanned := []any{&step, &c.Events, &c.Delivered, &c.Failed, &c.Attempts, &c.FailedAttempts, &c.Latency, &parked, &unsettled, &lag, &retained}
-	row := func() error {
-		var peak *Levels
-		if parked != nil && unsettled != nil {
-			peak = &Levels{Parked: *parked, Unsettled: time.Duration(*unsettled) * time.Microsecond, SlotLag: lag, SlotRetained: retained}
-		}
-		each(step, &c, peak)
-		return nil
-	}
 	// As lists are read: what Postgres would compile takes longer than the rest.
 	err := l.searching(ctx, func(s *searcher) error {
 		rows, err := s.tx.Query(ctx, fmt.Sprintf(sqlSeries, whose), args...)
 		if err == nil {
-			_, err = pgx.ForEachRow(rows, scanned, row)
+			_, err = pgx.ForEachRow(rows, scanned, func() error {
+				var peak *Levels
+				if parked != nil && unsettled != nil {
+					peak = &Levels{Parked: *parked, Unsettled: time.Duration(*unsettled) * time.Microsecond, SlotLag: lag, SlotRetained: retained}
+				}
+				each(step, &c, peak)
+				return nil
+			})
 		}
 		return err
 	})
