@@ -125,7 +125,7 @@ func (b *formBody) onlyPortal(q *request) {
 
 // sets reports whether the form has a key.
 func (b *formBody) sets(key string) bool {
-	if key == "events" || key == "objects" || key == "triggers" {
+	if slices.Contains(eventKeys, key) {
 		return true
 	}
 	for _, g := range b.Groups {
@@ -487,7 +487,7 @@ func (b *formBody) Wrong() (list []field) {
 
 func (b *formBody) place(p admin.FieldProblem) bool {
 	key, _, _ := strings.Cut(p.Field, "[")
-	if key == "events" || key == "objects" || key == "triggers" {
+	if slices.Contains(eventKeys, key) {
 		b.Events.Problems[key] = p.Message
 		return true
 	}
